@@ -1,0 +1,116 @@
+// The command table: what Redis says of each of its commands, and what the sidecar does with it.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace nearcached::protocol {
+
+// What the sidecar does with a command. One decided class per command and subcommand; the dispatcher switches on it.
+enum class Handling : std::uint8_t {
+  kLocal,       // answered by this process: PING, HELLO, CLIENT ID ...
+  kCachedRead,  // a read that L1 may answer (GET now)
+  kForward,     // has keys of one slot: the client's bytes go to that slot's node
+  kSplit,       // keys of several slots: one part per slot, merged as `merge` says (MGET MSET DEL UNLINK EXISTS TOUCH)
+  kFanOut,      // to every primary, merged as `merge` says (DBSIZE, FLUSHALL, KEYS, SCRIPT LOAD ...)
+  kAnyNode,     // has no keys: any node will do
+  kPinned,      // needs a connection of its own: MULTI, WATCH, SUBSCRIBE, MONITOR, blocking commands
+  kDenied,      // would take the upstream away from everybody: SHUTDOWN, REPLICAOF, DEBUG, CLUSTER's changing subcommands
+};
+
+// How the parts of a split or fanned-out command become one reply (Redis's response_policy tips).
+enum class Merge : std::uint8_t {
+  kNone,
+  kAllSucceeded,  // the first error, else the first reply
+  kSum,           // integers added
+  kLogicalAnd,    // arrays of 0/1 combined element by element
+  kConcatenate,   // arrays joined, order undefined
+  kByKey,         // arrays whose elements go back to the places of their keys (MGET)
+};
+
+// Redis's own command flags, those that matter here.
+enum CommandFlag : std::uint32_t {
+  kFlagWrite = 1u << 0,
+  kFlagReadonly = 1u << 1,
+  kFlagDenyOom = 1u << 2,
+  kFlagAdmin = 1u << 3,
+  kFlagPubsub = 1u << 4,
+  kFlagNoscript = 1u << 5,
+  kFlagBlocking = 1u << 6,
+  kFlagLoading = 1u << 7,
+  kFlagStale = 1u << 8,
+  kFlagNoAuth = 1u << 9,
+  kFlagMayReplicate = 1u << 10,
+  kFlagMovableKeys = 1u << 11,
+  kFlagFast = 1u << 12,
+};
+
+// A key specification of Redis 7: where keys begin, and how many follow.
+struct KeySpec {
+  enum class Begin : std::uint8_t { kIndex, kKeyword, kUnknown };
+  enum class Find : std::uint8_t { kRange, kKeynum, kUnknown };
+  Begin begin = Begin::kUnknown;
+  Find find = Find::kUnknown;
+  std::int16_t index = 0;         // kIndex: argument position; kKeyword: where the search starts (negative: from the end)
+  std::string_view keyword;       // kKeyword
+  std::int16_t last_key = 0;      // kRange: relative to the first key; negative: from the end
+  std::int16_t step = 1;          // both
+  std::int16_t limit = 0;         // kRange with last_key -1: 0 or 1 no limit, n: 1/n of what remains
+  std::int16_t keynum_index = 0;  // kKeynum: where the count is, relative to the begin
+  std::int16_t first_key = 0;     // kKeynum: where the first key is, relative to the begin
+  bool writes = false;            // the key may be changed (flags RW, OW, RM)
+  bool incomplete = false;        // the specification does not give all keys
+};
+
+struct Command {
+  std::string_view name;       // lower case; a subcommand is "client|id"
+  std::int16_t arity = 0;      // as Redis counts: with the name; negative: at least
+  std::uint32_t flags = 0;     // CommandFlag
+  Handling handling = Handling::kForward;
+  Merge merge = Merge::kNone;
+  std::int16_t first_key = 0;  // the plain (first, last, step) triple; first_key 0: no keys
+  std::int16_t last_key = 0;
+  std::int16_t key_step = 0;
+  std::span<const KeySpec> key_specs;
+  std::span<const Command> subcommands;
+
+  [[nodiscard]] bool has(CommandFlag flag) const { return (flags & flag) != 0; }
+  [[nodiscard]] bool arity_fits(std::size_t args) const {
+    return arity >= 0 ? args == static_cast<std::size_t>(arity) : args >= static_cast<std::size_t>(-arity);
+  }
+};
+
+// Redis 7.0's command of that name (any case), or nullptr. A container command ("client") is returned as itself: use
+// find_subcommand for what follows. A few nanoseconds; the most used names are found without hashing.
+[[nodiscard]] const Command* find_command(std::string_view name);
+[[nodiscard]] const Command* find_subcommand(const Command& container, std::string_view name);
+
+// Every command of the table, containers without their subcommands.
+[[nodiscard]] std::span<const Command> all_commands();
+
+// Positions (indices into args) of the keys of this call, by the plain triple or, where keys are movable (EVAL, ZUNIONSTORE,
+// XREAD, SORT, MIGRATE ...), by the key specs. `positions` is cleared first and keeps its memory. False if the arguments do
+// not say (a count that is no number, a specification Redis calls incomplete): the upstream decides then.
+[[nodiscard]] bool extract_keys(const Command& command, std::span<const std::string_view> args,
+                                std::vector<std::uint32_t>& positions);
+
+// A command that this table does not know, as the upstream's COMMAND INFO describes it (modules, newer servers). Owns its
+// strings. Handled as kForward where it has keys, else kAnyNode; never cached.
+class DynamicCommand {
+ public:
+  // From the parts of a COMMAND INFO element: name, arity, flag words, first/last/step. (Key specs where given.)
+  DynamicCommand(std::string name, std::int16_t arity, const std::vector<std::string>& flags, std::int16_t first_key,
+                 std::int16_t last_key, std::int16_t key_step);
+  DynamicCommand(const DynamicCommand&) = delete;
+  DynamicCommand& operator=(const DynamicCommand&) = delete;
+  [[nodiscard]] const Command& command() const { return command_; }
+
+ private:
+  std::string name_;
+  Command command_;
+};
+
+}  // namespace nearcached::protocol

@@ -1,0 +1,72 @@
+// What is asked of the upstream beside the traffic: topology, AUTH of clients, COMMAND INFO of unknown commands.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tiers/upstream/topology.hpp"
+
+namespace nearcached::tiers::upstream {
+
+// One element of COMMAND INFO's answer.
+struct CommandInfo {
+  bool known = false;  // false: the upstream does not know the command either
+  std::string name;
+  std::int16_t arity = 0;
+  std::vector<std::string> flags;
+  std::int16_t first_key = 0, last_key = 0, key_step = 0;
+};
+
+struct ControlPlaneOptions {
+  std::vector<Endpoint> seeds;  // 1..n
+  bool cluster = false;
+  Credentials credentials;      // of the configuration; may be empty
+  std::chrono::milliseconds connect_timeout{1000};
+  std::chrono::milliseconds command_timeout{1000};
+  std::chrono::milliseconds poll_interval{1000};      // topology, jittered by 10 %
+  std::chrono::milliseconds refresh_interval_min{50}; // asked-for refreshes are not sent more often; doubles up to 1 s while they fail
+};
+
+// Runs a thread of its own with an Asio io_context; its links speak RESP2 through hiredis's reader. All public functions may
+// be called from any thread; callbacks are called on the control thread and must not block.
+//
+// Topology: CLUSTER SLOTS of one node at a time (the node that answered last, else the next of known nodes and seeds), every
+// poll_interval and on request_refresh(). A node that answers with cluster_state:fail or no slots is not believed while
+// another may be asked. A nil or empty host in CLUSTER SLOTS means "the address you asked". Without cluster the snapshot is
+// the one server. Where the configured credentials are refused or missing (NOAUTH), those of learn_credentials() are tried.
+class ControlPlane {
+ public:
+  using TopologyHandler = std::function<void(TopologyPtr)>;
+  // Empty error: accepted. Otherwise the upstream's own error line without '-' and CR LF ("WRONGPASS ..."), or
+  // "ERR nearcached: ..." where it could not be asked.
+  using AuthHandler = std::function<void(std::string error)>;
+  // `reached` false: nobody could be asked.
+  using CommandInfoHandler = std::function<void(bool reached, CommandInfo)>;
+
+  ControlPlane(ControlPlaneOptions options, TopologyHandler on_topology);
+  ~ControlPlane();  // stop()
+
+  void start();  // returns at once; the first snapshot arrives through the handler
+  void stop();   // ends the thread; no callback is called afterwards
+
+  // A worker saw MOVED, a refused or a lost connection. Coalesced and capped.
+  void request_refresh();
+  // Checks (user, password) with the upstream, on a connection of its own that is closed afterwards.
+  void check_auth(Credentials credentials, AuthHandler handler);
+  // A client authenticated with these: good for topology too.
+  void learn_credentials(const Credentials& credentials);
+  void command_info(std::string name, CommandInfoHandler handler);
+  // For the metrics: time since the last good topology answer, -1 if there was none.
+  [[nodiscard]] std::int64_t topology_age_ms() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace nearcached::tiers::upstream
