@@ -18,7 +18,8 @@ enum class Handling : std::uint8_t {
   kFanOut,      // to every primary, merged as `merge` says (DBSIZE, FLUSHALL, KEYS, SCRIPT LOAD ...)
   kAnyNode,     // has no keys: any node will do
   kPinned,      // needs a connection of its own: MULTI, WATCH, SUBSCRIBE, MONITOR, blocking commands
-  kDenied,      // would take the upstream away from everybody: SHUTDOWN, REPLICAOF, DEBUG, CLUSTER's changing subcommands
+  kDenied,      // would take the upstream away from everybody (SHUTDOWN, REPLICAOF, DEBUG, CLUSTER's changing subcommands)
+                // or change what others share (READONLY, ASKING, CLIENT KILL)
 };
 
 // How the parts of a split or fanned-out command become one reply (Redis's response_policy tips).
@@ -31,7 +32,7 @@ enum class Merge : std::uint8_t {
   kByKey,         // arrays whose elements go back to the places of their keys (MGET)
 };
 
-// Redis's own command flags, those that matter here.
+// Redis's own command flags, those that matter here, and four of ours at the end.
 enum CommandFlag : std::uint32_t {
   kFlagWrite = 1u << 0,
   kFlagReadonly = 1u << 1,
@@ -43,9 +44,22 @@ enum CommandFlag : std::uint32_t {
   kFlagLoading = 1u << 7,
   kFlagStale = 1u << 8,
   kFlagNoAuth = 1u << 9,
-  kFlagMayReplicate = 1u << 10,
+  kFlagMayReplicate = 1u << 10,  // not `write`, yet may change keys: EVAL, FCALL, PFCOUNT
   kFlagMovableKeys = 1u << 11,
   kFlagFast = 1u << 12,
+  kFlagNoMandatoryKeys = 1u << 13,  // zero keys are fine: EVAL script 0
+  kFlagBlocksByOption = 1u << 14,   // blocks only with BLOCK (XREAD, XREADGROUP): see needs_own_connection
+  kFlagChangesAllKeys = 1u << 15,   // may change every key of a database (FLUSHALL, FLUSHDB, SWAPDB): purge, don't fence
+  kFlagChangesNoKey = 1u << 16,     // `write`, but not to the key space (FUNCTION LOAD)
+};
+
+// How the keys of a movable command are found: by its key specifications, or, where Redis itself calls those unknown or
+// incomplete, by the command's own grammar.
+enum class KeyGrammar : std::uint8_t {
+  kSpecs,
+  kSort,     // SORT key [options] [STORE destination]; patterns of BY and GET are not keys of the call
+  kMigrate,  // MIGRATE host port key|"" db timeout [options] [KEYS key ...]
+  kStreams,  // XREAD, XREADGROUP: [options] STREAMS key ... id ...
 };
 
 // A key specification of Redis 7: where keys begin, and how many follow.
@@ -55,7 +69,7 @@ struct KeySpec {
   Begin begin = Begin::kUnknown;
   Find find = Find::kUnknown;
   std::int16_t index = 0;         // kIndex: argument position; kKeyword: where the search starts (negative: from the end)
-  std::string_view keyword;       // kKeyword
+  std::string_view keyword = {};  // kKeyword
   std::int16_t last_key = 0;      // kRange: relative to the first key; negative: from the end
   std::int16_t step = 1;          // both
   std::int16_t limit = 0;         // kRange with last_key -1: 0 or 1 no limit, n: 1/n of what remains
@@ -74,8 +88,9 @@ struct Command {
   std::int16_t first_key = 0;  // the plain (first, last, step) triple; first_key 0: no keys
   std::int16_t last_key = 0;
   std::int16_t key_step = 0;
-  std::span<const KeySpec> key_specs;
-  std::span<const Command> subcommands;
+  std::span<const KeySpec> key_specs = {};
+  std::span<const Command> subcommands = {};
+  KeyGrammar key_grammar = KeyGrammar::kSpecs;
 
   [[nodiscard]] bool has(CommandFlag flag) const { return (flags & flag) != 0; }
   [[nodiscard]] bool arity_fits(std::size_t args) const {
@@ -84,24 +99,49 @@ struct Command {
 };
 
 // Redis 7.0's command of that name (any case), or nullptr. A container command ("client") is returned as itself: use
-// find_subcommand for what follows. A few nanoseconds; the most used names are found without hashing.
+// find_subcommand for what follows; where that finds nothing, the container's own handling is the safe one. A few
+// nanoseconds, no allocation; any bytes and any length may be asked for.
 [[nodiscard]] const Command* find_command(std::string_view name);
+
+// `name` without the container's: "id", any case. Subcommands that clients send and Redis 7.0 lacks (CLIENT SETINFO,
+// CLIENT NO-TOUCH) are in the table too.
 [[nodiscard]] const Command* find_subcommand(const Command& container, std::string_view name);
 
 // Every command of the table, containers without their subcommands.
 [[nodiscard]] std::span<const Command> all_commands();
 
-// Positions (indices into args) of the keys of this call, by the plain triple or, where keys are movable (EVAL, ZUNIONSTORE,
-// XREAD, SORT, MIGRATE ...), by the key specs. `positions` is cleared first and keeps its memory. False if the arguments do
-// not say (a count that is no number, a specification Redis calls incomplete): the upstream decides then.
+// Positions (indices into args, the name being 0) of the keys of this call: by the plain triple or, where keys are movable
+// (EVAL, ZUNIONSTORE, GEORADIUS ...), by the key specs or the command's KeyGrammar. `positions` is cleared first and keeps
+// its memory. The answers are those of Redis's COMMAND GETKEYS for every call that Redis would carry out; sharded channels
+// (SPUBLISH, SSUBSCRIBE) count as keys because they are routed like them. True with no positions: the call has no keys
+// (EVAL script 0: any node will do, and what it writes is unknown). False: the arguments do not say (too few, a count that
+// is no number or larger than what follows, unbalanced STREAMS, MIGRATE with both a key and KEYS); the upstream will refuse
+// them in its own words.
 [[nodiscard]] bool extract_keys(const Command& command, std::span<const std::string_view> args,
                                 std::vector<std::uint32_t>& positions);
 
+// True if this call must not travel on a shared connection: handling kPinned, or XREAD / XREADGROUP with BLOCK (their
+// handling is kForward: without BLOCK they are ordinary keyed commands). Ask before switching on `handling`.
+[[nodiscard]] bool needs_own_connection(const Command& command, std::span<const std::string_view> args);
+
+// True if the command may change the value or the life of a key. Not EVAL_RO, FCALL_RO; not FUNCTION LOAD; not EXEC, whose
+// writes are those of the commands queued before it.
+[[nodiscard]] bool may_write(const Command& command);
+
+// False if the command may write and the keys it writes can't be told from its arguments: no key specifications (FLUSHALL,
+// SWAPDB, some modules' commands) or incomplete ones. Scripts declare their keys; one that declares none (extract_keys gives
+// true and no positions) is for the caller to treat as unknown.
+[[nodiscard]] bool write_keys_known(const Command& command);
+
 // A command that this table does not know, as the upstream's COMMAND INFO describes it (modules, newer servers). Owns its
-// strings. Handled as kForward where it has keys, else kAnyNode; never cached.
+// strings; neither copied nor moved, because command() points into it. Handled as kForward where it has keys, else kAnyNode;
+// kPinned if flagged blocking (WAITAOF of 7.2: a shared connection would stall everybody on it); never cached. Keys come from
+// the triple alone: of a movable command that is Redis's guess, so its write set counts as unknown. Immutable, so that any
+// thread may read it.
 class DynamicCommand {
  public:
-  // From the parts of a COMMAND INFO element: name, arity, flag words, first/last/step. (Key specs where given.)
+  // From the parts of a COMMAND INFO element: name, arity, flag words ("write", "movablekeys" ...; unknown ones are
+  // ignored), first/last/step.
   DynamicCommand(std::string name, std::int16_t arity, const std::vector<std::string>& flags, std::int16_t first_key,
                  std::int16_t last_key, std::int16_t key_step);
   DynamicCommand(const DynamicCommand&) = delete;

@@ -1,0 +1,445 @@
+#!/usr/bin/env python3
+"""Writes protocol/commands.inc from the COMMAND reply of a running Redis 7.0.
+
+    protocol/generate_commands.py --connect 127.0.0.1:6379            # rewrites commands.inc beside this file
+    protocol/generate_commands.py --connect 127.0.0.1:6379 --check    # exit 1 if it would change
+
+Facts (arity, flags, key positions, key specifications, subcommands) are Redis's. Decisions (what the sidecar does with a
+command, how parts are merged) come from `decide` below: general rules over Redis's flags and tips, and before them the
+explicit tables, each row with its reason. To change a decision edit a table here, regenerate, commit both.
+"""
+import argparse
+import pathlib
+import socket
+import sys
+
+COMMANDS_INC = pathlib.Path(__file__).resolve().parent / "commands.inc"
+SERVER_SERIES = "7.0."  # the table is made from this series; newer commands come from the upstream's COMMAND INFO
+COLUMNS_MAX = 125
+
+# --- Decisions -------------------------------------------------------------------------------------------------------
+
+# Reads that L1 answers. A command may come here once it has a reply converter for RESP2 and RESP3 clients.
+CACHED_READS = {
+    "get": "one key, one string, the same bytes in RESP2 and RESP3",
+}
+
+# Commands that block only with an option. Without it they are ordinary keyed commands; needs_own_connection() looks.
+BLOCKS_BY_OPTION = {
+    "xread": "BLOCK",
+    "xreadgroup": "BLOCK",
+}
+
+# Redis hides its MAY_REPLICATE flag from COMMAND. These carry it and can change keys without being flagged `write`.
+# (PUBLISH and SPUBLISH carry it too, but change no key.)
+MAY_REPLICATE = {
+    "eval": "a script may write",
+    "evalsha": "a script may write",
+    "fcall": "a function may write",
+    "pfcount": "stores the cardinality it computed in the key",
+}
+
+# Flagged `write`, but what they change is not the key space: nothing in L1 depends on it.
+CHANGES_NO_KEY = {
+    "function|delete": "function libraries",
+    "function|flush": "function libraries",
+    "function|load": "function libraries",
+    "function|restore": "function libraries",
+}
+
+# Commands that can change every key of a database: the caller purges instead of fencing.
+CHANGES_ALL_KEYS = {
+    "flushall": "all databases",
+    "flushdb": "the current database",
+    "swapdb": "two databases, and Redis sends no invalidation for it",
+}
+
+# Keys whose place no key specification can tell; C++ knows their grammar (protocol/key_extraction.cpp).
+KEY_GRAMMAR = {
+    "sort": "kSort",          # STORE anywhere among the options; its specification is 'unknown'
+    "sort_ro": "kSort",       # the patterns of BY and GET are not keys of the call; the specification is 'unknown'
+    "migrate": "kMigrate",    # KEYS replaces the key argument; its specification is 'incomplete'
+    "xread": "kStreams",      # a value before STREAMS may itself read "streams"
+    "xreadgroup": "kStreams",
+}
+
+OWN_CONNECTION_STATE = "changes or reads the state of its connection, and the others are shared"
+OWN_ANSWER = "about the client's connection to this process"
+UPSTREAM_ROLE = "would take the upstream away from everybody"
+CLUSTER_SHAPE = "changes the cluster for everybody; an operator does that on the node itself"
+UPSTREAM_CLIENTS = "ids, addresses and pauses are the upstream's, so it would hit connections of strangers"
+CLUSTER_CLIENT = "the sidecar shows itself as one server; on a shared connection the mode would leak to other clients"
+TRANSACTION = "transaction state lives in a connection"
+ALL_NODES = "without a tip, but only the same setting on every node makes sense behind one address"
+
+# name: (handling, merge, reason). Wins over every rule.
+OVERRIDES = {
+    "auth": ("kLocal", "kNone", "checked with the upstream, chooses the identity of this session"),
+    "echo": ("kLocal", "kNone", "needs nobody"),
+    "hello": ("kLocal", "kNone", OWN_ANSWER),
+    "info": ("kLocal", "kNone", "the upstream's text and this process's section, put together here"),
+    "ping": ("kLocal", "kNone", "asks whether this process lives"),
+    "quit": ("kLocal", "kNone", OWN_ANSWER),
+    "reset": ("kLocal", "kNone", OWN_ANSWER),
+    "select": ("kLocal", "kNone", "session state"),
+    "client|getname": ("kLocal", "kNone", OWN_ANSWER),
+    "client|id": ("kLocal", "kNone", OWN_ANSWER),
+    "client|info": ("kLocal", "kNone", OWN_ANSWER),
+    "client|setinfo": ("kLocal", "kNone", OWN_ANSWER),
+    "client|setname": ("kLocal", "kNone", OWN_ANSWER),
+
+    "client": ("kPinned", "kNone", "a subcommand this table does not know may change its connection's state"),
+    "client|caching": ("kPinned", "kNone", OWN_CONNECTION_STATE),
+    "client|getredir": ("kPinned", "kNone", OWN_CONNECTION_STATE),
+    "client|no-evict": ("kPinned", "kNone", OWN_CONNECTION_STATE),
+    "client|no-touch": ("kPinned", "kNone", OWN_CONNECTION_STATE),
+    "client|reply": ("kPinned", "kNone", OWN_CONNECTION_STATE),
+    "client|tracking": ("kPinned", "kNone", OWN_CONNECTION_STATE),
+    "client|trackinginfo": ("kPinned", "kNone", OWN_CONNECTION_STATE),
+    "discard": ("kPinned", "kNone", TRANSACTION),
+    "exec": ("kPinned", "kNone", TRANSACTION),
+    "multi": ("kPinned", "kNone", TRANSACTION),
+    "unwatch": ("kPinned", "kNone", TRANSACTION),
+    "watch": ("kPinned", "kNone", TRANSACTION),
+    "monitor": ("kPinned", "kNone", "an endless stream"),
+    "wait": ("kPinned", "kNone", "waits for the writes of its own connection"),
+
+    "client|kill": ("kDenied", "kNone", UPSTREAM_CLIENTS),
+    "client|pause": ("kDenied", "kNone", UPSTREAM_CLIENTS),
+    "client|unblock": ("kDenied", "kNone", UPSTREAM_CLIENTS),
+    "client|unpause": ("kDenied", "kNone", UPSTREAM_CLIENTS),
+    "asking": ("kDenied", "kNone", CLUSTER_CLIENT),
+    "readonly": ("kDenied", "kNone", CLUSTER_CLIENT),
+    "readwrite": ("kDenied", "kNone", CLUSTER_CLIENT),
+    "debug": ("kDenied", "kNone", "can stop or crash the upstream"),
+    "failover": ("kDenied", "kNone", UPSTREAM_ROLE),
+    "psync": ("kDenied", "kNone", "turns its connection into a replica's"),
+    "replconf": ("kDenied", "kNone", "turns its connection into a replica's"),
+    "replicaof": ("kDenied", "kNone", UPSTREAM_ROLE),
+    "script|debug": ("kDenied", "kNone", "turns its connection into a debugger's, and can stop the upstream"),
+    "shutdown": ("kDenied", "kNone", UPSTREAM_ROLE),
+    "slaveof": ("kDenied", "kNone", UPSTREAM_ROLE),
+    "sync": ("kDenied", "kNone", "turns its connection into a replica's"),
+    "cluster|addslots": ("kDenied", "kNone", CLUSTER_SHAPE),
+    "cluster|addslotsrange": ("kDenied", "kNone", CLUSTER_SHAPE),
+    "cluster|bumpepoch": ("kDenied", "kNone", CLUSTER_SHAPE),
+    "cluster|delslots": ("kDenied", "kNone", CLUSTER_SHAPE),
+    "cluster|delslotsrange": ("kDenied", "kNone", CLUSTER_SHAPE),
+    "cluster|failover": ("kDenied", "kNone", CLUSTER_SHAPE),
+    "cluster|flushslots": ("kDenied", "kNone", CLUSTER_SHAPE),
+    "cluster|forget": ("kDenied", "kNone", CLUSTER_SHAPE),
+    "cluster|meet": ("kDenied", "kNone", CLUSTER_SHAPE),
+    "cluster|replicate": ("kDenied", "kNone", CLUSTER_SHAPE),
+    "cluster|reset": ("kDenied", "kNone", CLUSTER_SHAPE),
+    "cluster|saveconfig": ("kDenied", "kNone", CLUSTER_SHAPE),
+    "cluster|set-config-epoch": ("kDenied", "kNone", CLUSTER_SHAPE),
+    "cluster|setslot": ("kDenied", "kNone", CLUSTER_SHAPE),
+
+    "acl|deluser": ("kFanOut", "kAllSucceeded", ALL_NODES),
+    "acl|load": ("kFanOut", "kAllSucceeded", ALL_NODES),
+    "acl|save": ("kFanOut", "kAllSucceeded", ALL_NODES),
+    "acl|setuser": ("kFanOut", "kAllSucceeded", ALL_NODES),
+    "config|resetstat": ("kFanOut", "kAllSucceeded", ALL_NODES),
+    "config|rewrite": ("kFanOut", "kAllSucceeded", ALL_NODES),
+
+    "msetnx": ("kForward", "kNone", "all or nothing cannot be split: CROSSSLOT, in the upstream's words"),
+    "randomkey": ("kAnyNode", "kNone", "one random key of one node is as random as any"),
+}
+
+# Subcommands that Redis 7.0 does not know and clients send anyway: (name, arity, flags). Handling: OVERRIDES.
+NEWER_SUBCOMMANDS = {
+    "client|no-touch": (3, ["noscript", "loading", "stale"]),  # 7.2
+    "client|setinfo": (4, ["noscript", "loading", "stale"]),   # 7.2; current client libraries begin with it
+}
+
+# response_policy of a command that is sent to several nodes -> Merge. `special` and `agg_min` have no merge.
+MERGES = {
+    "all_succeeded": "kAllSucceeded",
+    "one_succeeded": "kAllSucceeded",
+    "agg_sum": "kSum",
+    "agg_logical_and": "kLogicalAnd",
+}
+
+
+def decide(command):
+    """(handling, merge) of a command or subcommand."""
+    name, flags, tips = command["name"], command["flags"], command["tips"]
+    if name in OVERRIDES:
+        return OVERRIDES[name][:2]
+    if name in CACHED_READS:
+        return "kCachedRead", "kNone"
+    if "blocking" in flags and name not in BLOCKS_BY_OPTION:
+        return "kPinned", "kNone"
+    if "pubsub" in flags and "noscript" in flags:  # SUBSCRIBE and its kin; PUBLISH may be used in scripts
+        return "kPinned", "kNone"
+    if tips.get("request_policy") == "multi_shard":
+        policy = tips.get("response_policy")
+        return "kSplit", MERGES[policy] if policy else "kByKey"
+    if tips.get("request_policy") in ("all_shards", "all_nodes"):
+        policy = tips.get("response_policy")
+        if policy is None:
+            return "kFanOut", "kConcatenate"
+        if policy in MERGES:
+            return "kFanOut", MERGES[policy]
+        return "kAnyNode", "kNone"  # `special`: texts and maps of one node that do not add up
+    return ("kForward" if has_keys(command) else "kAnyNode"), "kNone"
+
+
+def has_keys(command):
+    return command["first"] != 0 or "movablekeys" in command["flags"]
+
+
+# --- Reading COMMAND ---------------------------------------------------------------------------------------------------
+
+
+class RespClient:
+    """As much RESP2 as COMMAND, COMMAND GETKEYS and INFO need. Not for concurrent use."""
+
+    def __init__(self, host, port, timeout_s=10):
+        self.socket = socket.create_connection((host, port), timeout=timeout_s)
+        self.stream = self.socket.makefile("rb")
+
+    def close(self):
+        self.stream.close()
+        self.socket.close()
+
+    def call(self, *words):
+        self.send(*words)
+        return self.read()
+
+    def send(self, *words):
+        raw = [word if isinstance(word, bytes) else str(word).encode() for word in words]
+        self.socket.sendall(b"*%d\r\n" % len(raw) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in raw))
+
+    def read(self):
+        """bytes, int, list, None, or a RespError (returned, not raised)."""
+        line = self.stream.readline()
+        if not line.endswith(b"\r\n"):
+            raise ConnectionError("the server closed the connection")
+        kind, rest = line[:1], line[1:-2]
+        if kind == b"+":
+            return rest
+        if kind == b"-":
+            return RespError(rest.decode())
+        if kind == b":":
+            return int(rest)
+        if kind == b"$":
+            return None if int(rest) < 0 else self.stream.read(int(rest) + 2)[:-2]
+        if kind == b"*":
+            return None if int(rest) < 0 else [self.read() for _ in range(int(rest))]
+        raise ValueError(f"not RESP2: {line!r}")
+
+
+class RespError(Exception):
+    """An error reply."""
+
+
+def server_version(client):
+    for line in client.call("INFO", "server").decode().splitlines():
+        if line.startswith("redis_version:"):
+            return line.partition(":")[2]
+    raise ValueError("INFO server names no redis_version")
+
+
+def read_commands(client):
+    """All commands, sorted by name, as dicts."""
+    commands = [to_command(raw) for raw in client.call("COMMAND")]
+    by_name = {command["name"]: command for command in commands}
+    for name, (arity, flags) in NEWER_SUBCOMMANDS.items():
+        siblings = by_name[name.partition("|")[0]]["subcommands"]
+        if all(sibling["name"] != name for sibling in siblings):
+            siblings.append({"name": name, "arity": arity, "flags": flags, "first": 0, "last": 0, "step": 0,
+                             "tips": {}, "specs": [], "subcommands": []})
+            siblings.sort(key=lambda command: command["name"])
+    return sorted(commands, key=lambda command: command["name"])
+
+
+def to_command(raw):
+    name, arity, flags, first, last, step, _categories, tips, specs, subcommands = raw
+    pairs = [tip.decode().partition(":") for tip in tips]
+    return {
+        "name": name.decode().lower(),
+        "arity": arity,
+        "flags": [flag.decode() for flag in flags],
+        "first": first,
+        "last": last,
+        "step": step,
+        "tips": {key: value for key, _, value in pairs},
+        "specs": [to_spec(dictionary(spec)) for spec in specs],
+        "subcommands": sorted((to_command(sub) for sub in subcommands), key=lambda command: command["name"]),
+    }
+
+
+def dictionary(flat):
+    return {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
+
+
+def to_spec(spec):
+    """The fields of protocol::KeySpec that differ from their defaults, in the order of their declaration."""
+    flags = [flag.decode() for flag in spec["flags"]]
+    begin, find = dictionary(spec["begin_search"]), dictionary(spec["find_keys"])
+    begin_type, find_type = begin["type"].decode(), find["type"].decode()
+    begin_spec, find_spec = dictionary(begin["spec"]), dictionary(find["spec"])
+    fields = {}
+    if begin_type != "unknown":
+        fields["begin"] = "KeySpec::Begin::k" + begin_type.capitalize()
+    if find_type != "unknown":
+        fields["find"] = "KeySpec::Find::k" + find_type.capitalize()
+    if begin_type == "index":
+        fields["index"] = begin_spec["index"]
+    elif begin_type == "keyword":
+        fields["index"] = begin_spec["startfrom"]
+        fields["keyword"] = '"' + begin_spec["keyword"].decode() + '"'
+    if find_type == "range":
+        fields["last_key"] = find_spec["lastkey"]
+        fields["step"] = find_spec["keystep"]
+        fields["limit"] = find_spec["limit"]
+    elif find_type == "keynum":
+        fields["step"] = find_spec["keystep"]
+        fields["keynum_index"] = find_spec["keynumidx"]
+        fields["first_key"] = find_spec["firstkey"]
+    fields["writes"] = "true" if {"RW", "OW", "RM"} & set(flags) else "false"
+    fields["incomplete"] = "true" if "incomplete" in flags else "false"
+    defaults = {"index": 0, "last_key": 0, "step": 1, "limit": 0, "keynum_index": 0, "first_key": 0,
+                "writes": "false", "incomplete": "false"}
+    return tuple((key, value) for key, value in fields.items() if defaults.get(key) != value)
+
+
+# --- Writing commands.inc ----------------------------------------------------------------------------------------------
+
+# Redis's word -> CommandFlag. Words that nothing here asks for (allow_busy, skip_monitor ...) are left out.
+FLAGS = {
+    "write": "kFlagWrite",
+    "readonly": "kFlagReadonly",
+    "denyoom": "kFlagDenyOom",
+    "admin": "kFlagAdmin",
+    "pubsub": "kFlagPubsub",
+    "noscript": "kFlagNoscript",
+    "blocking": "kFlagBlocking",
+    "loading": "kFlagLoading",
+    "stale": "kFlagStale",
+    "no_auth": "kFlagNoAuth",
+    "movablekeys": "kFlagMovableKeys",
+    "fast": "kFlagFast",
+    "no_mandatory_keys": "kFlagNoMandatoryKeys",
+}
+OWN_FLAGS = (
+    (MAY_REPLICATE, "kFlagMayReplicate"),
+    (BLOCKS_BY_OPTION, "kFlagBlocksByOption"),
+    (CHANGES_ALL_KEYS, "kFlagChangesAllKeys"),
+    (CHANGES_NO_KEY, "kFlagChangesNoKey"),
+)
+
+
+def generate(commands):
+    """The text of commands.inc."""
+    check_tables(commands)
+    specs = spec_arrays(commands)
+    lines = ["// Made by protocol/generate_commands.py from COMMAND of Redis " + SERVER_SERIES + "x: edit that, not this.",
+             ""]
+    for content, name in specs.items():
+        lines += [f"constexpr KeySpec {name}[] = {{", *(wrap("    {", spec_text(spec)) for spec in content), "};"]
+    lines.append("")
+    for command in commands:
+        if command["subcommands"]:
+            lines.append(f"constexpr Command {camel(command['name'])}Subcommands[] = {{")
+            lines += [row(sub, specs) for sub in command["subcommands"]]
+            lines.append("};")
+    lines += ["", "constexpr Command kCommands[] = {"]
+    lines += [row(command, specs) for command in commands]
+    lines.append("};")
+    return "\n".join(lines) + "\n"
+
+
+def check_tables(commands):
+    """A row for a command that does not exist is a typing error or a rename: say so instead of ignoring it."""
+    known = {command["name"] for command in everything(commands)}
+    for table in (CACHED_READS, BLOCKS_BY_OPTION, MAY_REPLICATE, CHANGES_NO_KEY, CHANGES_ALL_KEYS, KEY_GRAMMAR, OVERRIDES):
+        unknown = sorted(set(table) - known)
+        if unknown:
+            raise ValueError(f"the tables name commands that the server does not have: {', '.join(unknown)}")
+
+
+def everything(commands):
+    for command in commands:
+        yield command
+        yield from command["subcommands"]
+
+
+def spec_arrays(commands):
+    """Distinct lists of key specifications -> the name of their array, called after their first user."""
+    arrays = {}
+    for command in everything(commands):
+        content = tuple(command["specs"])
+        if content and content not in arrays:
+            arrays[content] = camel(command["name"]) + "Keys"
+    return arrays
+
+
+def spec_text(spec):
+    return [f".{key} = {value}" for key, value in spec]
+
+
+def row(command, specs):
+    handling, merge = decide(command)
+    flags = [FLAGS[word] for word in command["flags"] if word in FLAGS]
+    flags += [flag for table, flag in OWN_FLAGS if command["name"] in table]
+    fields = [
+        f'"{command["name"]}"',
+        str(command["arity"]),
+        " | ".join(flags) or "0",
+        f"Handling::{handling}",
+        f"Merge::{merge}",
+        str(command["first"]),
+        str(command["last"]),
+        str(command["step"]),
+        specs.get(tuple(command["specs"]), "{}"),
+        camel(command["name"]) + "Subcommands" if command["subcommands"] else "{}",
+    ]
+    if command["name"] in KEY_GRAMMAR:
+        fields.append(f"KeyGrammar::{KEY_GRAMMAR[command['name']]}")
+    return wrap("    {", fields)
+
+
+def wrap(start, fields):
+    """One initialiser, continued on further lines where it is too long for one."""
+    if not fields:
+        return start + "},"
+    lines, line = [], start
+    for i, field in enumerate(fields):
+        piece = field + (", " if i + 1 < len(fields) else "},")
+        if len(line) + len(piece.rstrip()) > COLUMNS_MAX:
+            lines.append(line.rstrip())
+            line = "     "
+        line += piece
+    return "\n".join(lines + [line])
+
+
+def camel(name):
+    return "k" + "".join(part.capitalize() for part in name.replace("|", "-").replace("_", "-").split("-"))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--connect", required=True, metavar="HOST:PORT")
+    parser.add_argument("--output", type=pathlib.Path, default=COMMANDS_INC)
+    parser.add_argument("--check", action="store_true", help="write nothing, exit 1 if the file is not up to date")
+    options = parser.parse_args()
+    host, _, port = options.connect.rpartition(":")
+    client = RespClient(host, int(port))
+    version = server_version(client)
+    if not version.startswith(SERVER_SERIES):
+        parser.error(f"the table is made from Redis {SERVER_SERIES}x, this server is {version}")
+    text = generate(read_commands(client))
+    client.close()
+    if not options.check:
+        options.output.write_text(text)
+        return 0
+    if options.output.exists() and options.output.read_text() == text:
+        return 0
+    print(f"{options.output} is not what the generator makes of this server's COMMAND", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
