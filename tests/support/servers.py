@@ -42,7 +42,7 @@ SLOTS = 16384
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
-_running = []  # everything started and not yet stopped, oldest first
+_created = []  # every server whose folder still exists, oldest first
 _owner_pid = os.getpid()
 _reserved_ports = set()
 
@@ -113,8 +113,8 @@ def _die_with_parent():
 def _end_everything():
     if os.getpid() != _owner_pid:  # a forked worker must not end its parent's servers
         return
-    while _running:
-        _running[-1].kill()
+    for server in _created[::-1]:
+        server.close()
 
 
 def _on_terminate(_signal, _frame):
@@ -136,6 +136,7 @@ class Server:
     def __init__(self):
         self.directory = Path(tempfile.mkdtemp(prefix=f"nearcached-{self.name}-"))
         self.process = None
+        _created.append(self)
 
     def __enter__(self):
         return self
@@ -154,11 +155,6 @@ class Server:
     def _spawn(self, command, **options):
         self.process = subprocess.Popen([str(part) for part in command], cwd=self.directory, stdin=subprocess.DEVNULL,
                                         preexec_fn=_die_with_parent, **options)
-        _running.append(self)
-
-    def _ended(self):
-        if self in _running:
-            _running.remove(self)
 
     def signal(self, number):
         self.process.send_signal(number)
@@ -169,7 +165,6 @@ class Server:
             if self.process.poll() is None:
                 self.process.kill()
             self.process.wait()
-        self._ended()
 
     def stop(self, timeout=STOP_TIMEOUT_S):
         """SIGTERM, waits, returns the exit code; ServerError (after a kill -9) when it doesn't end in time."""
@@ -182,13 +177,14 @@ class Server:
         except subprocess.TimeoutExpired:
             self.kill()
             raise ServerError(f"{self.name} did not end within {timeout} s of SIGTERM") from None
-        self._ended()
         return code
 
     def close(self):
         """Ends it without ceremony and removes its folder."""
         self.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
+        if self in _created:
+            _created.remove(self)
 
 
 class RedisServer(Server):
@@ -417,7 +413,7 @@ class Sidecar(Server):
         super().__init__()
         self.binary = Path(binary or os.environ.get("NEARCACHED_BINARY") or DEFAULT_BINARY)
         if not self.binary.exists():
-            shutil.rmtree(self.directory, ignore_errors=True)
+            self.close()
             raise ServerError(f"{self.binary} does not exist: build it, or say where it is with NEARCACHED_BINARY")
         self.upstream_url = upstream_url
         self.port = free_port()
