@@ -1,5 +1,6 @@
 // Where the keys of a call are. The rules are those of Redis's getKeysFromCommandWithSpecs (db.c) and of the commands' own
 // option parsers; key specifications: https://redis.io/docs/latest/develop/reference/key-specs/
+#include <algorithm>
 #include <optional>
 
 #include "protocol/ascii_case.hpp"
@@ -30,8 +31,9 @@ bool keys_by_triple(const Command& command, Args args, Positions& positions) {
 // could follow.
 std::optional<std::int64_t> behind_keyword(const KeySpec& spec, Args args) {
   const std::int64_t step = spec.index > 0 ? 1 : -1;
-  const std::int64_t start = spec.index > 0 ? spec.index : std::ssize(args) + spec.index;
-  for (std::int64_t i = start; i >= 1 && i + 1 < std::ssize(args); i += step) {
+  const std::int64_t last_keyword = std::ssize(args) - 2;
+  const std::int64_t start = spec.index > 0 ? spec.index : std::min(last_keyword, std::ssize(args) + spec.index);
+  for (std::int64_t i = start; i >= 1 && i <= last_keyword; i += step) {
     if (is_word(args[static_cast<std::size_t>(i)], spec.keyword)) return i + 1;
   }
   return std::nullopt;
@@ -101,8 +103,11 @@ bool keys_of_migrate(Args args, Positions& positions) {
       if (!args[kKeyArg].empty()) return false;
       return append_range(static_cast<std::int64_t>(i) + 1, std::ssize(args) - 1, 1, args, positions);
     }
-    if (is_word(args[i], "auth")) i += 1;
-    if (is_word(args[i], "auth2")) i += 2;
+    if (is_word(args[i], "auth")) {
+      i += 1;
+    } else if (is_word(args[i], "auth2")) {
+      i += 2;
+    }
   }
   positions.push_back(kKeyArg);
   return true;
