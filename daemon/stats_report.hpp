@@ -1,16 +1,22 @@
 // The one snapshot of the process, and its two texts: /stats (JSON) and INFO's `# nearcached` section.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tiers/insight/totals.hpp"
 #include "tiers/l1/store.hpp"
 
 namespace nearcached::daemon {
+
+// What tiers::l1::Removal is called in reports, by its value.
+inline constexpr std::array<std::string_view, tiers::l1::kRemovals> kRemovalNames = {"evicted", "expired", "invalidated",
+                                                                                     "purged", "replaced"};
 
 // One upstream node, all connections to it of all workers and identities taken together.
 struct NodeRow {

@@ -1,0 +1,245 @@
+#include "daemon/stats_report.hpp"
+
+#include <array>
+#include <concepts>
+#include <string_view>
+#include <utility>
+
+#include "daemon/text_escape.hpp"
+
+namespace nearcached::daemon {
+namespace {
+
+namespace insight = tiers::insight;
+
+// Writes one JSON document; knows where commas go, nothing else. The caller closes what it opens.
+class JsonWriter {
+ public:
+  void open(std::string_view name = {}) { begin(name), out_ += '{', first_ = true; }
+  void close() { out_ += '}', first_ = false; }
+  void open_array(std::string_view name) { begin(name), out_ += '[', first_ = true; }
+  void close_array() { out_ += ']', first_ = false; }
+  void field(std::string_view name, std::string_view value) { begin(name), append_json_string(out_, value); }
+  void field(std::string_view name, std::integral auto value) { begin(name), out_ += std::to_string(value); }
+  void field(std::string_view name, bool value) { begin(name), out_ += value ? "true" : "false"; }
+
+  template <std::size_t N, typename Values>
+  void fields(std::string_view name, const std::array<std::string_view, N>& names, const Values& values) {
+    open(name);
+    for (std::size_t i = 0; i < N; ++i) field(names[i], values[i]);
+    close();
+  }
+
+  [[nodiscard]] std::string take() { return std::move(out_); }
+
+ private:
+  void begin(std::string_view name) {
+    if (!first_) out_ += ',';
+    first_ = false;
+    if (name.empty()) return;
+    append_json_string(out_, name);
+    out_ += ':';
+  }
+
+  std::string out_;
+  bool first_ = true;
+};
+
+void write_l1(JsonWriter& json, const StatsSnapshot& s) {
+  json.open("l1");
+  json.field("enabled", s.l1_max_bytes != 0);
+  json.field("bytes", s.l1.bytes);
+  json.field("max_bytes", s.l1_max_bytes);
+  json.field("items", s.l1.items);
+  json.field("hits", s.totals.l1_hits);
+  json.fields("misses", insight::kMissReasonNames, s.totals.l1_misses);
+  json.field("installs", s.l1.installs);
+  json.field("refused_no_room", s.l1.refused);
+  json.field("refused_too_large", s.l1.too_large);
+  json.fields("removals", kRemovalNames, s.l1.removals);
+  json.close();
+}
+
+void write_traffic(JsonWriter& json, const insight::Totals& t) {
+  json.fields("commands", insight::kCommandClassNames, t.commands);
+  json.fields("invalidations", insight::kInvalidationSourceNames, t.invalidations);
+  json.open("fills");
+  json.field("started", t.fills_started);
+  json.field("joined", t.fills_joined);
+  json.field("installed", t.fills_installed);
+  json.field("discarded", t.fills_discarded);
+  json.field("forwarded", t.fills_forwarded);
+  json.close();
+  json.open("bytes");
+  json.field("client_in", t.bytes_in);
+  json.field("client_out", t.bytes_out);
+  json.field("upstream_in", t.upstream_bytes_in);
+  json.field("upstream_out", t.upstream_bytes_out);
+  json.close();
+}
+
+void write_histogram(JsonWriter& json, std::string_view name, const insight::HistogramTotals& histogram) {
+  json.open(name);
+  json.field("count", histogram.count());
+  json.field("sum_us", histogram.sum_us);
+  json.open("buckets_up_to_us");
+  for (std::size_t i = 0; i < insight::Histogram::kBoundsUs.size(); ++i) {
+    json.field(std::to_string(insight::Histogram::kBoundsUs[i]), histogram.buckets[i]);
+  }
+  json.field("inf", histogram.buckets.back());
+  json.close();
+  json.close();
+}
+
+void write_clients(JsonWriter& json, const StatsSnapshot& s) {
+  json.open("clients");
+  json.field("connected", s.clients);
+  json.field("max", s.clients_max);
+  json.field("accepted", s.totals.clients_accepted);
+  json.field("refused", s.totals.clients_refused);
+  json.field("closed_idle", s.totals.clients_closed_idle);
+  json.field("closed_output", s.totals.clients_closed_output);
+  json.field("protocol_errors", s.totals.protocol_errors);
+  json.close();
+  json.open("buffers");
+  json.field("bytes", s.buffer_bytes);
+  json.field("limit_bytes", s.buffer_limit_bytes);
+  json.close();
+}
+
+void write_upstream(JsonWriter& json, const StatsSnapshot& s) {
+  json.open("upstream");
+  json.field("errors", s.totals.upstream_errors);
+  json.field("timeouts", s.totals.timeouts);
+  json.field("retries", s.totals.retries);
+  json.field("redirects_moved", s.totals.redirects_moved);
+  json.field("redirects_ask", s.totals.redirects_ask);
+  json.field("topology_version", s.topology_version);
+  json.field("topology_age_ms", s.topology_age_ms);
+  write_histogram(json, "latency", s.totals.upstream_latency);
+  write_histogram(json, "fill_latency", s.totals.fill_latency);
+  json.open_array("nodes");
+  for (const NodeRow& node : s.nodes) {
+    json.open();
+    json.field("endpoint", node.endpoint);
+    json.field("state", node.state);
+    json.field("connections", node.connections);
+    json.field("requests", node.requests);
+    json.field("errors", node.errors);
+    json.field("pending", node.pending);
+    json.field("verified_age_ms", node.verified_age_ms);
+    json.field("invalidations", node.invalidations);
+    json.close();
+  }
+  json.close_array();
+  json.close();
+}
+
+void write_workers(JsonWriter& json, const StatsSnapshot& s) {
+  json.open_array("workers");
+  for (const WorkerRow& worker : s.workers) {
+    json.open();
+    json.field("clients", worker.clients);
+    json.field("commands", worker.commands);
+    json.field("loop_age_ms", worker.loop_age_ms);
+    json.close();
+  }
+  json.close_array();
+}
+
+// Lines of an INFO section.
+class InfoWriter {
+ public:
+  void line(std::string_view name, std::string_view value) {
+    out_ += name;
+    out_ += ':';
+    out_ += printable(value);
+    out_ += "\r\n";
+  }
+  void line(std::string_view name, std::integral auto value) { line(name, std::string_view(std::to_string(value))); }
+
+  template <std::size_t N, typename Values>
+  void lines(std::string_view prefix, const std::array<std::string_view, N>& names, const Values& values) {
+    for (std::size_t i = 0; i < N; ++i) line(std::string(prefix).append(names[i]), values[i]);
+  }
+
+  [[nodiscard]] std::string take() { return std::move(out_); }
+
+ private:
+  std::string out_ = "# nearcached\r\n";
+};
+
+void write_info_l1(InfoWriter& info, const StatsSnapshot& s) {
+  info.line("nearcached_l1_bytes", s.l1.bytes);
+  info.line("nearcached_l1_max_bytes", s.l1_max_bytes);
+  info.line("nearcached_l1_items", s.l1.items);
+  info.line("nearcached_l1_hits", s.totals.l1_hits);
+  info.line("nearcached_l1_misses", s.totals.l1_misses_total());
+  info.line("nearcached_l1_installs", s.l1.installs);
+  info.line("nearcached_l1_refused", s.l1.refused + s.l1.too_large);
+  info.lines("nearcached_l1_", kRemovalNames, s.l1.removals);
+  info.lines("nearcached_invalidations_", insight::kInvalidationSourceNames, s.totals.invalidations);
+}
+
+void write_info_nodes(InfoWriter& info, const StatsSnapshot& s) {
+  info.line("nearcached_nodes", s.nodes.size());
+  for (std::size_t i = 0; i < s.nodes.size(); ++i) {
+    const NodeRow& node = s.nodes[i];
+    std::string row = "endpoint=" + node.endpoint + ",state=" + node.state;
+    row += ",connections=" + std::to_string(node.connections) + ",requests=" + std::to_string(node.requests);
+    row += ",errors=" + std::to_string(node.errors) + ",pending=" + std::to_string(node.pending);
+    row += ",verified_age_ms=" + std::to_string(node.verified_age_ms);
+    row += ",invalidations=" + std::to_string(node.invalidations);
+    info.line("nearcached_node" + std::to_string(i), row);
+  }
+}
+
+}  // namespace
+
+std::string stats_json(const StatsSnapshot& snapshot) {
+  JsonWriter json;
+  json.open();
+  json.field("version", snapshot.version);
+  json.field("build", snapshot.build);
+  json.field("start_time_unix_ms", snapshot.start_time_unix_ms);
+  json.field("uptime_ms", snapshot.uptime_ms);
+  json.field("threads", snapshot.threads);
+  json.open("coherence");
+  json.field("mode", snapshot.coherence_mode);
+  json.field("reason", snapshot.coherence_reason);
+  json.close();
+  write_l1(json, snapshot);
+  write_traffic(json, snapshot.totals);
+  write_clients(json, snapshot);
+  write_upstream(json, snapshot);
+  write_workers(json, snapshot);
+  json.close();
+  return json.take() + "\n";
+}
+
+std::string stats_info_section(const StatsSnapshot& snapshot) {
+  InfoWriter info;
+  info.line("nearcached_version", snapshot.version);
+  info.line("nearcached_uptime_in_seconds", snapshot.uptime_ms / 1000);
+  info.line("nearcached_threads", snapshot.threads);
+  info.line("nearcached_coherence_mode", snapshot.coherence_mode);
+  info.line("nearcached_coherence_reason", snapshot.coherence_reason);
+  write_info_l1(info, snapshot);
+  info.lines("nearcached_commands_", insight::kCommandClassNames, snapshot.totals.commands);
+  info.line("nearcached_clients", snapshot.clients);
+  info.line("nearcached_clients_max", snapshot.clients_max);
+  info.line("nearcached_clients_accepted", snapshot.totals.clients_accepted);
+  info.line("nearcached_clients_refused", snapshot.totals.clients_refused);
+  info.line("nearcached_protocol_errors", snapshot.totals.protocol_errors);
+  info.line("nearcached_buffer_bytes", snapshot.buffer_bytes);
+  info.line("nearcached_buffer_limit_bytes", snapshot.buffer_limit_bytes);
+  info.line("nearcached_upstream_errors", snapshot.totals.upstream_errors);
+  info.line("nearcached_upstream_timeouts", snapshot.totals.timeouts);
+  info.line("nearcached_upstream_retries", snapshot.totals.retries);
+  info.line("nearcached_topology_version", snapshot.topology_version);
+  info.line("nearcached_topology_age_ms", snapshot.topology_age_ms);
+  write_info_nodes(info, snapshot);
+  return info.take();
+}
+
+}  // namespace nearcached::daemon
