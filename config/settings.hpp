@@ -30,20 +30,20 @@ struct UpstreamUrl {
 };
 
 struct Upstream {
-  UpstreamUrl url;             // required
-  std::string username;        // overrides the URL's
-  std::string password;        // overrides the URL's; redacted when printed
-  std::string password_file;   // its first line; excludes password
-  milliseconds connect_timeout{1000};   // 1ms..1min
-  milliseconds command_timeout{1000};   // 1ms..10min
-  std::size_t pending_max = 100'000;    // requests in flight per upstream connection; above it readers of clients pause
-  bool swapdb_never = false;            // YAML: swapdb: unknown|never
+  UpstreamUrl url;                     // required
+  std::string username;                // overrides the URL's
+  std::string password;                // overrides the URL's; redacted when printed
+  std::string password_file;           // its first line; excludes password
+  milliseconds connect_timeout{1000};  // 1ms..1min
+  milliseconds command_timeout{1000};  // 1ms..10min
+  std::size_t pending_max = 100'000;   // requests in flight per upstream connection; above it readers of clients pause
+  bool swapdb_never = false;           // YAML: swapdb: unknown|never
 };
 
 struct L1 {
   bool enabled = true;
-  tiers::l1::Options store;    // max_bytes (50MB | auto: a quarter of the memory limit), max_items, max_item_bytes, soft_limit
-  milliseconds ttl{300'000};   // an entry lives at most this long; 1ms..7 days
+  tiers::l1::Options store;  // max_bytes (50MB | auto: a quarter of the memory limit), max_items, max_item_bytes, soft_limit
+  milliseconds ttl{300'000};  // an entry lives at most this long; 1ms..7 days
 };
 
 enum class CoherenceMode : std::uint8_t { kAuto, kTracking };
@@ -58,18 +58,18 @@ struct Limits {
   std::size_t args = 1024 * 1024;
   std::size_t bulk_bytes = 512u << 20;
   std::size_t inline_bytes = 64u << 10;
-  std::size_t output_bytes = 256u << 20;   // unread replies of one client above which it is closed
-  std::size_t output_pause_bytes = 1u << 20; // unread replies of one client above which its requests are not read
-  std::size_t pipeline = 4096;             // unanswered requests of one client above which its requests are not read
-  std::size_t buffer_bytes = 0;            // all client and upstream buffers; 0 = auto: a quarter of the memory limit, 64MB..1GB
-  std::size_t identities = 64;             // users (user, password) with connections of their own
-  milliseconds idle_timeout{0};            // 0: never
-  milliseconds tcp_keepalive{300'000};     // 0: off
-  milliseconds shutdown_timeout{10'000};   // SIGTERM: what is in flight may take this long
+  std::size_t output_bytes = 256u << 20;      // unread replies of one client above which it is closed
+  std::size_t output_pause_bytes = 1u << 20;  // unread replies of one client above which its requests are not read
+  std::size_t pipeline = 4096;                // unanswered requests of one client above which its requests are not read
+  std::size_t buffer_bytes = 0;  // all client and upstream buffers; 0 = auto: a quarter of the memory limit, 64MB..1GB
+  std::size_t identities = 64;   // users (user, password) with connections of their own
+  milliseconds idle_timeout{0};  // 0: never
+  milliseconds tcp_keepalive{300'000};    // 0: off
+  milliseconds shutdown_timeout{10'000};  // SIGTERM: what is in flight may take this long
 };
 
 struct Admin {
-  bool enabled = true;                     // YAML: listen: off
+  bool enabled = true;  // YAML: listen: off
   ListenAddress listen{"127.0.0.1", 9180};
 };
 

@@ -1,0 +1,332 @@
+#include "config/key_sections.hpp"
+
+#include <algorithm>
+#include <iterator>
+
+#include "config/address.hpp"
+#include "config/key_types.hpp"
+#include "config/upstream_url.hpp"
+
+namespace nearcached::config {
+namespace {
+
+using enum Quantity;
+
+constexpr std::uint64_t kKiB = 1ull << 10;
+constexpr std::uint64_t kMiB = 1ull << 20;
+constexpr std::uint64_t kGiB = 1ull << 30;
+constexpr std::uint64_t kSecond = 1000;
+constexpr std::uint64_t kMinute = 60 * kSecond;
+constexpr std::uint64_t kHour = 60 * kMinute;
+constexpr std::uint64_t kDay = 24 * kHour;
+
+constexpr std::size_t kListenMax = 16;
+constexpr std::size_t kLabelsMax = 32;
+constexpr std::size_t kLabelValueMax = 256;
+
+// A single address stands for a list of one.
+Problem read_addresses(const Value& value, std::vector<ListenAddress>& addresses) {
+  if (value.kind == Value::Kind::kNull) return {"has no value", value.line};
+  if (value.kind == Value::Kind::kMap) return {"a map is not a list of addresses", value.line};
+  const std::vector<Value> items = value.kind == Value::Kind::kScalar ? std::vector<Value>{value} : value.items;
+  if (items.empty()) return {"the list is empty", value.line};
+  if (items.size() > kListenMax) return {"the list is longer than " + std::to_string(kListenMax), value.line};
+  for (const Value& item : items) {
+    const auto address = item.kind == Value::Kind::kScalar ? parse_listen(item.text) : std::nullopt;
+    if (!address) return {describe(item) + " is not an address", item.line};
+    if (std::find(addresses.begin(), addresses.end(), *address) != addresses.end()) {
+      return {describe(item) + " is listed twice", item.line};
+    }
+    addresses.push_back(*address);
+  }
+  return {};
+}
+
+Key listen_key() {
+  Key key;
+  key.path = "listen";
+  key.type = "list";
+  key.allowed = "1 to 16 of HOST:PORT, [IPV6]:PORT or unix:PATH";
+  key.description = "Where clients connect.";
+  key.set = [](Settings& settings, const Value& value) -> Problem {
+    std::vector<ListenAddress> addresses;
+    if (Problem problem = read_addresses(value, addresses); !problem.text.empty()) return problem;
+    settings.listen = std::move(addresses);
+    return {};
+  };
+  key.print = [](const Settings& settings) {
+    Value value = Value::of(Value::Kind::kList);
+    for (const auto& address : settings.listen) value.items.push_back(Value::scalar(address_text(address)));
+    return value;
+  };
+  return key;
+}
+
+Key url_key() {
+  Key key;
+  key.path = "upstream.url";
+  key.type = "URL";
+  key.allowed =
+      "redis://[user:password@]host[:port][/database], redis+cluster://[user:password@]host[:port],... or unix:/path";
+  key.description = "The server or the cluster behind this sidecar. Required; the port is 6379 if none is given.";
+  key.example = "redis+cluster://10.0.0.1:6379,10.0.0.2:6379";
+  key.set = [](Settings& settings, const Value& value) -> Problem {
+    std::string text;
+    if (Problem problem = read_scalar(value, "a URL", text); !problem.text.empty()) return problem;
+    const std::string problem = parse_upstream_url(text, settings.upstream.url);
+    if (problem.empty()) return {};
+    return {describe(Value::scalar(redact_unparsed_url(text))) + ": " + problem, value.line};
+  };
+  key.print = [](const Settings& settings) { return Value::scalar(settings.upstream.url.redacted()); };
+  return key;
+}
+
+Key password_key() {
+  Key key;
+  key.path = "upstream.password";
+  key.type = "secret";
+  key.allowed = "text, at most 4096 bytes";
+  key.description = "Overrides the URL's; excludes password_file, which is the better place.";
+  key.set = [](Settings& settings, const Value& value) -> Problem {
+    std::string text;
+    if (Problem problem = read_scalar(value, "text", text); !problem.text.empty()) return problem;
+    if (text.size() > kTextMax) return {"the value is longer than 4KB", value.line};
+    settings.upstream.password = std::move(text);
+    return {};
+  };
+  key.print = [](const Settings& settings) {
+    return Value::scalar(settings.upstream.password.empty() ? std::string{} : std::string(kRedacted));
+  };
+  return key;
+}
+
+Key admin_listen_key() {
+  Key key;
+  key.path = "admin.listen";
+  key.type = "address";
+  key.allowed = "HOST:PORT, [IPV6]:PORT or off";
+  key.description = "Where /metrics, /livez, /readyz and /stats are served.";
+  key.set = [](Settings& settings, const Value& value) -> Problem {
+    std::string text;
+    if (Problem problem = read_scalar(value, "an address", text); !problem.text.empty()) return problem;
+    if (text == "off") {
+      settings.admin.enabled = false;
+      return {};
+    }
+    const auto address = parse_host_port(text, 0);
+    if (!address) return {describe(value) + " is not an address", value.line};
+    settings.admin = {true, *address};
+    return {};
+  };
+  key.print = [](const Settings& settings) {
+    return Value::scalar(settings.admin.enabled ? address_text(settings.admin.listen) : "off");
+  };
+  return key;
+}
+
+// Names as Prometheus has them; "__" is its own, le and quantile belong to histograms and summaries.
+bool is_label_name(std::string_view name) {
+  if (name.empty() || name.starts_with("__") || name == "le" || name == "quantile") return false;
+  if (name.front() >= '0' && name.front() <= '9') return false;
+  return std::all_of(name.begin(), name.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
+  });
+}
+
+Problem read_labels(const Value& value, std::map<std::string, std::string>& labels) {
+  if (value.kind == Value::Kind::kNull) return {"has no value", value.line};
+  if (value.kind != Value::Kind::kMap) return {describe(value) + " is not a map of labels", value.line};
+  if (value.entries.size() > kLabelsMax)
+    return {"there are more than " + std::to_string(kLabelsMax) + " labels", value.line};
+  for (const MapEntry& entry : value.entries) {
+    if (!is_label_name(entry.name)) return {"\"" + entry.name + "\" can't be the name of a label", entry.line};
+    std::string text;
+    if (Problem problem = read_text(entry.value, text); !problem.text.empty()) {
+      return {"label " + entry.name + ": " + problem.text, entry.line};
+    }
+    if (text.size() > kLabelValueMax) return {"label " + entry.name + " is longer than 256 bytes", entry.line};
+    if (!labels.emplace(entry.name, std::move(text)).second) return {"label " + entry.name + " is given twice", entry.line};
+  }
+  return {};
+}
+
+Key labels_key() {
+  Key key;
+  key.path = "metrics.labels";
+  key.type = "map";
+  key.allowed =
+      "up to 32 of NAME: VALUE, the name of letters, digits and _, not le, not quantile, not beginning with a digit or __";
+  key.description = "Labels added to every metric.";
+  key.set = [](Settings& settings, const Value& value) -> Problem {
+    std::map<std::string, std::string> labels;
+    if (Problem problem = read_labels(value, labels); !problem.text.empty()) return problem;
+    settings.metrics.labels = std::move(labels);
+    return {};
+  };
+  key.print = [](const Settings& settings) {
+    Value value = Value::of(Value::Kind::kMap);
+    for (const auto& [name, text] : settings.metrics.labels) value.entries.push_back({name, 0, Value::scalar(text)});
+    return value;
+  };
+  return key;
+}
+
+std::vector<Key> process_keys() {
+  return {
+      quantity_key(
+          kInteger, "threads", {.min = 1, .max = 64, .zero_word = "auto"},
+          "Workers that serve clients; auto: the container's CPU quota rounded up, at most 4.",
+          [](auto& s) -> auto& { return s.threads; }),
+      listen_key(),
+  };
+}
+
+std::vector<Key> upstream_keys() {
+  return {
+      url_key(),
+      text_key(
+          "upstream.username", "text, at most 4096 bytes, no control characters", "Overrides the URL's.",
+          [](auto& s) -> auto& { return s.upstream.username; }),
+      password_key(),
+      text_key(
+          "upstream.password_file", "the path of a readable file, its first line the password",
+          "Where the password is read from; excludes password.", [](auto& s) -> auto& { return s.upstream.password_file; }),
+      quantity_key(
+          kDuration, "upstream.connect_timeout", {.min = 1, .max = kMinute},
+          "A connection that is not there after this long is given up.",
+          [](auto& s) -> auto& { return s.upstream.connect_timeout; }),
+      quantity_key(
+          kDuration, "upstream.command_timeout", {.min = 1, .max = 10 * kMinute},
+          "A command without a reply after this long is answered with an error.",
+          [](auto& s) -> auto& { return s.upstream.command_timeout; }),
+      quantity_key(
+          kInteger, "upstream.pending_max", {.min = 1, .max = 10'000'000},
+          "Requests in flight per upstream connection, above which clients are not read.",
+          [](auto& s) -> auto& { return s.upstream.pending_max; }),
+      word_key(
+          "upstream.swapdb", "word", Words<bool, 2>{{{"unknown", false}, {"never", true}}},
+          "never: nobody uses SWAPDB on this upstream, which it does not announce; needed to cache from one server.",
+          [](auto& s) -> auto& { return s.upstream.swapdb_never; }),
+  };
+}
+
+std::vector<Key> l1_keys() {
+  return {
+      bool_key(
+          "l1.enabled", "false: everything goes to the upstream.", [](auto& s) -> auto& { return s.l1.enabled; }),
+      quantity_key(
+          kBytes, "l1.max_bytes", {.min = kMiB, .max = 1024 * kGiB, .zero_word = "auto"},
+          "All that L1 may hold, its own bookkeeping included; auto: a quarter of the memory limit.",
+          [](auto& s) -> auto& { return s.l1.store.max_bytes; }),
+      quantity_key(
+          kInteger, "l1.max_items", {.min = 0, .max = 1'000'000'000, .zero_means = "unlimited"}, "Entries that L1 may hold.",
+          [](auto& s) -> auto& { return s.l1.store.max_items; }),
+      quantity_key(
+          kBytes, "l1.max_item_bytes", {.min = 64, .max = 512 * kMiB},
+          "Largest entry, key and reply together; larger ones are not cached.",
+          [](auto& s) -> auto& { return s.l1.store.max_item_bytes; }),
+      quantity_key(
+          kDuration, "l1.ttl", {.min = 1, .max = 7 * kDay},
+          "An entry lives at most this long, and never longer than its TTL upstream.",
+          [](auto& s) -> auto& { return s.l1.ttl; }),
+      fraction_key(
+          "l1.soft_limit", 0.1, 1, "Share of max_bytes above which entries are evicted in the background.",
+          [](auto& s) -> auto& { return s.l1.store.soft_limit; }),
+  };
+}
+
+std::vector<Key> coherence_keys() {
+  using enum CoherenceMode;
+  return {
+      word_key(
+          "coherence.mode", "word", Words<CoherenceMode, 2>{{{"auto", kAuto}, {"tracking", kTracking}}},
+          "How invalidations arrive; tracking: an upstream without it is an error, not a reason to leave L1 unused.",
+          [](auto& s) -> auto& { return s.coherence.mode; }),
+      quantity_key(
+          kDuration, "coherence.max_staleness", {.min = 30, .max = kMinute},
+          "A value served from L1 was the upstream's at some instant no longer ago than this.",
+          [](auto& s) -> auto& { return s.coherence.max_staleness; }),
+  };
+}
+
+std::vector<Key> limit_size_keys() {
+  return {
+      quantity_key(
+          kInteger, "limits.clients", {.min = 1, .max = 1'000'000}, "Client connections.",
+          [](auto& s) -> auto& { return s.limits.clients; }),
+      quantity_key(
+          kInteger, "limits.args", {.min = 16, .max = 16 * kMiB}, "Arguments of one command.",
+          [](auto& s) -> auto& { return s.limits.args; }),
+      quantity_key(
+          kBytes, "limits.bulk_bytes", {.min = kKiB, .max = 4 * kGiB}, "Length of one argument (Redis: proto-max-bulk-len).",
+          [](auto& s) -> auto& { return s.limits.bulk_bytes; }),
+      quantity_key(
+          kBytes, "limits.inline_bytes", {.min = kKiB, .max = kMiB}, "Length of an inline command.",
+          [](auto& s) -> auto& { return s.limits.inline_bytes; }),
+      quantity_key(
+          kBytes, "limits.output_bytes", {.min = 64 * kKiB, .max = 16 * kGiB},
+          "Unread replies of one client, above which it is closed.", [](auto& s) -> auto& { return s.limits.output_bytes; }),
+      quantity_key(
+          kBytes, "limits.output_pause_bytes", {.min = kKiB, .max = 16 * kGiB},
+          "Unread replies of one client, above which its requests are not read; at most output_bytes.",
+          [](auto& s) -> auto& { return s.limits.output_pause_bytes; }),
+      quantity_key(
+          kInteger, "limits.pipeline", {.min = 1, .max = kMiB},
+          "Unanswered requests of one client, above which its requests are not read.",
+          [](auto& s) -> auto& { return s.limits.pipeline; }),
+      quantity_key(
+          kBytes, "limits.buffer_bytes", {.min = 16 * kMiB, .max = 1024 * kGiB, .zero_word = "auto"},
+          "All buffers of clients and upstream together; auto: a quarter of the memory limit, 64MB to 1GB.",
+          [](auto& s) -> auto& { return s.limits.buffer_bytes; }),
+      quantity_key(
+          kInteger, "limits.identities", {.min = 1, .max = 4096},
+          "Users (name and password) with upstream connections of their own.",
+          [](auto& s) -> auto& { return s.limits.identities; }),
+  };
+}
+
+std::vector<Key> limit_time_keys() {
+  return {
+      quantity_key(
+          kDuration, "limits.idle_timeout", {.min = kSecond, .max = 7 * kDay, .zero_allowed = true, .zero_means = "never"},
+          "A client silent for this long is closed.", [](auto& s) -> auto& { return s.limits.idle_timeout; }),
+      quantity_key(
+          kDuration, "limits.tcp_keepalive", {.min = kSecond, .max = kDay, .zero_allowed = true, .zero_means = "off"},
+          "Silence after which TCP asks a client whether it is still there.",
+          [](auto& s) -> auto& { return s.limits.tcp_keepalive; }),
+      quantity_key(
+          kDuration, "limits.shutdown_timeout", {.min = 0, .max = 10 * kMinute},
+          "After SIGTERM, what is in flight may take this long.",
+          [](auto& s) -> auto& { return s.limits.shutdown_timeout; }),
+  };
+}
+
+std::vector<Key> observation_keys() {
+  using Level = LogLevel;
+  return {
+      admin_listen_key(),
+      labels_key(),
+      word_key(
+          "log.level", "word",
+          Words<Level, 4>{
+              {{"debug", Level::kDebug}, {"info", Level::kInfo}, {"warn", Level::kWarn}, {"error", Level::kError}}},
+          "Least severe event that is logged.", [](auto& s) -> auto& { return s.log.level; }),
+      word_key(
+          "log.format", "word", Words<LogFormat, 2>{{{"text", LogFormat::kText}, {"json", LogFormat::kJson}}},
+          "How a line is written.", [](auto& s) -> auto& { return s.log.format; }),
+  };
+}
+
+}  // namespace
+
+std::vector<Key> make_schema() {
+  std::vector<Key> keys;
+  for (auto* section :
+       {process_keys, upstream_keys, l1_keys, coherence_keys, limit_size_keys, limit_time_keys, observation_keys}) {
+    std::vector<Key> part = section();
+    std::move(part.begin(), part.end(), std::back_inserter(keys));
+  }
+  return keys;
+}
+
+}  // namespace nearcached::config

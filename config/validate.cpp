@@ -1,0 +1,81 @@
+#include "config/validate.hpp"
+
+#include <algorithm>
+#include <string>
+#include <string_view>
+
+#include "config/address.hpp"
+#include "config/units.hpp"
+#include "config/upstream_url.hpp"
+
+namespace nearcached::config {
+namespace {
+
+// Names the place of `key`, or of `other` where `key` is at its default and so can't be what was just changed.
+[[noreturn]] void fail(const Configuration& configuration, std::string_view key, std::string_view other,
+                       const std::string& message) {
+  auto origin = configuration.origins.find(key);
+  if (origin == configuration.origins.end()) origin = configuration.origins.find(other);
+  const std::string place = origin == configuration.origins.end() ? "" : origin->second.text() + ": ";
+  throw ConfigError(place + message);
+}
+
+void check_upstream(const Configuration& configuration) {
+  const Upstream& upstream = configuration.settings.upstream;
+  if (upstream.url.endpoints.empty()) {
+    throw ConfigError(
+        "upstream.url: is not given; allowed: upstream.url in the file, NEARCACHED_UPSTREAM__URL or --upstream, as " +
+        find_key("upstream.url")->allowed);
+  }
+  if (!upstream.password.empty() && !upstream.password_file.empty()) {
+    fail(configuration, "upstream.password", "upstream.password_file",
+         "upstream.password: is given together with upstream.password_file; allowed: one of them");
+  }
+  if (upstream.password_file.empty()) return;
+  try {
+    static_cast<void>(resolved_credentials(upstream));
+  } catch (const ConfigError& error) {
+    fail(configuration, "upstream.password_file", "", error.what());
+  }
+}
+
+void check_limits(const Configuration& configuration) {
+  const Limits& limits = configuration.settings.limits;
+  if (limits.output_pause_bytes > limits.output_bytes) {
+    fail(configuration, "limits.output_pause_bytes", "limits.output_bytes",
+         "limits.output_pause_bytes: " + format_bytes(limits.output_pause_bytes) + " is more than limits.output_bytes, " +
+             format_bytes(limits.output_bytes) + "; allowed: at most that");
+  }
+}
+
+void check_l1(const Configuration& configuration) {
+  const L1& l1 = configuration.settings.l1;
+  if (!l1.enabled || l1.store.max_bytes == 0) return;
+  if (l1.store.max_item_bytes > l1.store.max_bytes) {
+    fail(configuration, "l1.max_item_bytes", "l1.max_bytes",
+         "l1.max_item_bytes: " + format_bytes(l1.store.max_item_bytes) + " is more than l1.max_bytes, " +
+             format_bytes(l1.store.max_bytes) + "; allowed: at most that");
+  }
+  const std::string problem = l1.store.validate();
+  if (!problem.empty()) fail(configuration, "l1.max_bytes", "l1.max_item_bytes", "l1: " + problem);
+}
+
+void check_addresses(const Configuration& configuration) {
+  const Settings& settings = configuration.settings;
+  if (!settings.admin.enabled) return;
+  if (std::find(settings.listen.begin(), settings.listen.end(), settings.admin.listen) == settings.listen.end()) return;
+  fail(configuration, "admin.listen", "listen",
+       "admin.listen: \"" + address_text(settings.admin.listen) +
+           "\" is in listen too; allowed: an address of its own, or off");
+}
+
+}  // namespace
+
+void validate(const Configuration& configuration) {
+  check_upstream(configuration);
+  check_limits(configuration);
+  check_l1(configuration);
+  check_addresses(configuration);
+}
+
+}  // namespace nearcached::config
