@@ -77,14 +77,24 @@ void ReplyFramer::take_type(char type) {
   if (depth_ == 0) type_ = type;
   element_ = type;
   switch (type) {
-    case '$': case '!': case '=': case ':':
-    case '*': case '~': case '%': case '>': case '|':
+    case '$':
+    case '!':
+    case '=':
+    case ':':
+    case '*':
+    case '~':
+    case '%':
+    case '>':
+    case '|':
       number_ = 0;
       digits_ = 0;
       negative_ = false;
       phase_ = Phase::kNumber;
       return;
-    case '+': case '-': case '(': case ',':
+    case '+':
+    case '-':
+    case '(':
+    case ',':
       bytes_left_ = kLineBytesMax;
       phase_ = Phase::kLine;
       return;
@@ -110,7 +120,8 @@ const char* ReplyFramer::take_number(const char* at, const char* end) {
     }
   }
   if (at == end) return at;
-  const bool valid = *at == '\r' && digits_ > 0 && number_ <= kIntegerMax + (negative_ ? 1 : 0) && !(negative_ && number_ == 0);
+  const bool valid =
+      *at == '\r' && digits_ > 0 && number_ <= kIntegerMax + (negative_ ? 1 : 0) && !(negative_ && number_ == 0);
   if (!valid) {
     fail(FrameError::kBadLength);
     return at;
@@ -122,7 +133,9 @@ const char* ReplyFramer::take_number(const char* at, const char* end) {
 void ReplyFramer::number_ends() {
   switch (element_) {
     case ':': element_ends(); return;
-    case '$': case '!': case '=': bulk_begins(); return;
+    case '$':
+    case '!':
+    case '=': bulk_begins(); return;
     default: aggregate_begins();
   }
 }
@@ -172,7 +185,8 @@ const char* ReplyFramer::take_payload(const char* at, const char* end) {
 
 // bytes_left_ is what the text may still take; one byte more must be its CR.
 const char* ReplyFramer::take_line(const char* at, const char* end) {
-  const auto window = static_cast<std::size_t>(std::min<std::uint64_t>(bytes_left_ + 1, static_cast<std::uint64_t>(end - at)));
+  const auto window =
+      static_cast<std::size_t>(std::min<std::uint64_t>(bytes_left_ + 1, static_cast<std::uint64_t>(end - at)));
   const void* const cr = std::memchr(at, '\r', window);
   if (cr == nullptr) {
     if (window > bytes_left_) fail(FrameError::kBadLine);

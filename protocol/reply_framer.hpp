@@ -35,13 +35,13 @@ enum class FrameError : std::uint8_t {
 class ReplyFramer {
  public:
   static constexpr int kDepthMax = 64;
-  static constexpr std::size_t kLineBytesMax = 64 * 1024;              // text of + - ( , : no server sends longer ones
+  static constexpr std::size_t kLineBytesMax = 64 * 1024;                 // text of + - ( , : no server sends longer ones
   static constexpr std::uint64_t kBulkBytesMax = std::uint64_t{1} << 40;  // nothing is reserved for it: a sanity check
   static constexpr std::uint64_t kElementsMax = std::uint64_t{1} << 30;   // elements, or pairs of % and |
 
   struct Step {
-    std::size_t bytes = 0;   // how many bytes of the input belong to the current reply
-    bool complete = false;   // the reply ends with them; the next byte starts another reply
+    std::size_t bytes = 0;  // how many bytes of the input belong to the current reply
+    bool complete = false;  // the reply ends with them; the next byte starts another reply
     FrameError error = FrameError::kNone;
   };
 
@@ -61,7 +61,17 @@ class ReplyFramer {
 
  private:
   enum class Phase : std::uint8_t {
-    kType, kNumber, kNumberLf, kPayload, kPayloadCr, kPayloadLf, kLine, kLineCr, kBoolean, kEmptyCr, kEmptyLf,
+    kType,
+    kNumber,
+    kNumberLf,
+    kPayload,
+    kPayloadCr,
+    kPayloadLf,
+    kLine,
+    kLineCr,
+    kBoolean,
+    kEmptyCr,
+    kEmptyLf,
   };
   struct Level {
     std::uint64_t left;  // elements still to come
@@ -88,8 +98,8 @@ class ReplyFramer {
 
   Phase phase_ = Phase::kType;
   FrameError error_ = FrameError::kNone;
-  bool complete_ = true;         // between two replies
-  char element_ = 0;             // type of the element whose head is being read
+  bool complete_ = true;  // between two replies
+  char element_ = 0;      // type of the element whose head is being read
   bool negative_ = false;
   std::uint8_t digits_ = 0;
   std::uint64_t number_ = 0;

@@ -45,8 +45,13 @@ bool ReplyTree::parse_element(Keep keep, int depth) {
     case ':': return parse_integer(from, keep);
     case '#': return parse_boolean(from, keep);
     case '_': return parse_null(from, keep);
-    case '$': case '!': case '=': return parse_bulk(type, from, keep);
-    case '*': case '~': case '%': case '>': return parse_aggregate(type, from, keep, depth);
+    case '$':
+    case '!':
+    case '=': return parse_bulk(type, from, keep);
+    case '*':
+    case '~':
+    case '%':
+    case '>': return parse_aggregate(type, from, keep, depth);
     default: return false;
   }
 }

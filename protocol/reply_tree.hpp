@@ -10,18 +10,32 @@
 namespace nearcached::protocol {
 
 enum class ReplyType : std::uint8_t {
-  kSimpleString, kError, kInteger, kBulkString, kNull, kBoolean, kDouble, kBigNumber, kBulkError, kVerbatim,
-  kArray, kMap, kSet, kPush, kAttribute,
+  kSimpleString,
+  kError,
+  kInteger,
+  kBulkString,
+  kNull,
+  kBoolean,
+  kDouble,
+  kBigNumber,
+  kBulkError,
+  kVerbatim,
+  kArray,
+  kMap,
+  kSet,
+  kPush,
+  kAttribute,
 };
 
 // One node. `text` is the payload (verbatim: behind "txt:"; integer, double, boolean: the digits as sent); aggregates have
-// `children` direct children (a map of n pairs has 2n), which follow in document order. A RESP2 null ("$-1", "*-1") is kNull.
+// `children` direct children (a map of n pairs has 2n), which follow in document order. A RESP2 null ("$-1", "*-1") is
+// kNull.
 struct ReplyNode {
   ReplyType type = ReplyType::kNull;
   std::uint32_t children = 0;
-  std::uint32_t subtree = 1;       // nodes of this subtree, itself included: index + subtree is the next sibling
+  std::uint32_t subtree = 1;  // nodes of this subtree, itself included: index + subtree is the next sibling
   std::string_view text;
-  std::string_view raw;            // this element's own bytes in the input, header and CR LF included (not its attributes)
+  std::string_view raw;  // this element's own bytes in the input, header and CR LF included (not its attributes)
   [[nodiscard]] std::int64_t integer(std::int64_t otherwise = 0) const;  // text as a decimal number
 };
 
@@ -42,7 +56,8 @@ class ReplyTree {
   // Index into nodes() of child `n` of the node at `parent`; children are walked, so iterate with subtree for many.
   [[nodiscard]] std::size_t child(std::size_t parent, std::size_t n) const;
 
-  // Roots of nested pushes: the frame of each, raw, in the order of the input. A push within a push is part of the outer one.
+  // Roots of nested pushes: the frame of each, raw, in the order of the input. A push within a push is part of the outer
+  // one.
   [[nodiscard]] const std::vector<std::string_view>& pushes() const { return pushes_; }
 
   // Appends the frame without its nested pushes: what a client that knows only one reply per command may be sent.

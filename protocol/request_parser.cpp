@@ -42,9 +42,7 @@ char unescape(char c) {
 class LineCursor {
  public:
   explicit LineCursor(std::string_view line) : line_(line) {}
-  [[nodiscard]] char peek(std::size_t ahead = 0) const {
-    return ahead < line_.size() - at_ ? line_[at_ + ahead] : '\0';
-  }
+  [[nodiscard]] char peek(std::size_t ahead = 0) const { return ahead < line_.size() - at_ ? line_[at_ + ahead] : '\0'; }
   [[nodiscard]] bool at_end() const { return at_ == line_.size(); }
   void skip(std::size_t n) { at_ += n; }
 
@@ -152,8 +150,8 @@ ParseStatus RequestParser::parse_count(std::string_view input, const RequestLimi
     count = *number;
     reencode_ = input[line_end_ + 1] != '\n';
     position_ = line_end_ + 2;
-    scanned_ = 0;
   }
+  scanned_ = 0;
   if (count <= 0) {
     stage_ = Stage::kFresh;
     return ParseStatus::kEmpty;

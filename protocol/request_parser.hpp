@@ -11,7 +11,7 @@ namespace nearcached::protocol {
 
 // Bounds of one request. A request over a bound is a protocol error: the client is told in Redis's words and closed.
 struct RequestLimits {
-  std::size_t args_max = 1024 * 1024;              // elements of one multibulk, 1..2^31-1
+  std::size_t args_max = 1024 * 1024;               // elements of one multibulk, 1..2^31-1
   std::size_t bulk_bytes_max = 512u * 1024 * 1024;  // bytes of one argument ("proto-max-bulk-len")
   std::size_t inline_bytes_max = 64 * 1024;         // bytes of an inline command or of a "*n" / "$n" header line
 };
@@ -65,7 +65,14 @@ class RequestParser {
  private:
   enum class Stage : std::uint8_t { kFresh, kLine, kMultibulk, kFailed };
   enum class Error : std::uint8_t {
-    kNone, kBigInline, kUnbalancedQuotes, kBigCount, kBadCount, kBigBulkCount, kExpectedDollar, kBadBulk,
+    kNone,
+    kBigInline,
+    kUnbalancedQuotes,
+    kBigCount,
+    kBadCount,
+    kBigBulkCount,
+    kExpectedDollar,
+    kBadBulk,
   };
   enum class Line : std::uint8_t { kFound, kMissing, kTooLong };
   struct Span {
@@ -91,11 +98,11 @@ class RequestParser {
   ParseStatus fail_expected_dollar(char got);
 
   std::vector<std::string_view> args_;
-  std::vector<Span> spans_;     // arguments of a suspended command: args_[i] is stale for i < spans_.size()
-  std::string scratch_;         // unescaped arguments of an inline command; the error that names a character
-  std::size_t position_ = 0;    // of the first byte not yet taken
-  std::size_t scanned_ = 0;     // bytes behind position_ that hold no end of line (while one is searched)
-  std::size_t line_end_ = 0;    // what find_line found
+  std::vector<Span> spans_;   // arguments of a suspended command: args_[i] is stale for i < spans_.size()
+  std::string scratch_;       // unescaped arguments of an inline command; the error that names a character
+  std::size_t position_ = 0;  // of the first byte not yet taken
+  std::size_t scanned_ = 0;   // bytes behind position_ that hold no end of line (while one is searched)
+  std::size_t line_end_ = 0;  // what find_line found
   std::size_t wanted_ = 0;
   std::size_t remaining_ = 0;   // arguments still to come
   std::size_t bulk_ = kNoBulk;  // length of the argument that comes next, once its header is taken
