@@ -22,23 +22,44 @@ struct CommandInfo {
   std::int16_t first_key = 0, last_key = 0, key_step = 0;
 };
 
+// What is worth a line in the log. Repetitions are left out: a node that goes on refusing with the same words, or
+// credentials that go on being refused, are reported once until they have worked again.
+struct ControlEvent {
+  enum class Kind : std::uint8_t {
+    kTopologyChanged,   // a snapshot was published; `text` sums it up
+    kTopologyLost,      // every node was asked and none gave an answer to rely on; the last snapshot stays in use
+    kTopologyRegained,  // the first good answer after that
+    kNodeRefused,       // this node could not be asked or its answer is not relied on: `text` says why
+    kAuthRefused        // this node refused the control link's own credentials (not those of check_auth)
+  };
+  Kind kind;
+  Endpoint endpoint;  // the node that answered or refused; the last one asked for kTopologyLost
+  std::string text;
+};
+
 struct ControlPlaneOptions {
-  std::vector<Endpoint> seeds;  // 1..n
+  std::vector<Endpoint> seeds;  // 1..n; without cluster only the first is used
   bool cluster = false;
-  Credentials credentials;      // of the configuration; may be empty
+  Credentials credentials;  // of the configuration; may be empty
   std::chrono::milliseconds connect_timeout{1000};
   std::chrono::milliseconds command_timeout{1000};
-  std::chrono::milliseconds poll_interval{1000};      // topology, jittered by 10 %
-  std::chrono::milliseconds refresh_interval_min{50}; // asked-for refreshes are not sent more often; doubles up to 1 s while they fail
+  std::chrono::milliseconds poll_interval{1000};  // topology, jittered by 10 %
+  std::chrono::milliseconds refresh_interval_min{
+      50};  // asked-for refreshes are not sent more often; doubles up to 1 s while they fail
+  std::function<void(const ControlEvent&)> on_event;  // called on the control thread; may be empty
 };
 
 // Runs a thread of its own with an Asio io_context; its links speak RESP2 through hiredis's reader. All public functions may
-// be called from any thread; callbacks are called on the control thread and must not block.
+// be called from any thread; callbacks are called on the control thread, must not block, and must not call stop().
 //
 // Topology: CLUSTER SLOTS of one node at a time (the node that answered last, else the next of known nodes and seeds), every
-// poll_interval and on request_refresh(). A node that answers with cluster_state:fail or no slots is not believed while
-// another may be asked. A nil or empty host in CLUSTER SLOTS means "the address you asked". Without cluster the snapshot is
-// the one server. Where the configured credentials are refused or missing (NOAUTH), those of learn_credentials() are tried.
+// poll_interval and on request_refresh(). A node that answers with cluster_state:fail, with no slots, or with an older epoch
+// than one believed before, is not believed while another may be asked. A nil or empty host in CLUSTER SLOTS means "the
+// address you asked". Without cluster the snapshot is the one server, published at once; INFO server is polled. Where the
+// configured credentials are refused or missing (NOAUTH), those of learn_credentials() are tried.
+//
+// Beside the one topology link, check_auth() and command_info() use short-lived links: 64 at once, 1024 more wait, what
+// comes on top is refused. Each is over within 2 * connect_timeout + command_timeout, waiting included.
 class ControlPlane {
  public:
   using TopologyHandler = std::function<void(TopologyPtr)>;
@@ -52,7 +73,7 @@ class ControlPlane {
   ~ControlPlane();  // stop()
 
   void start();  // returns at once; the first snapshot arrives through the handler
-  void stop();   // ends the thread; no callback is called afterwards
+  void stop();   // ends the thread, soon also in the middle of a connect; no callback is called afterwards. Not restartable
 
   // A worker saw MOVED, a refused or a lost connection. Coalesced and capped.
   void request_refresh();
@@ -61,7 +82,8 @@ class ControlPlane {
   // A client authenticated with these: good for topology too.
   void learn_credentials(const Credentials& credentials);
   void command_info(std::string name, CommandInfoHandler handler);
-  // For the metrics: time since the last good topology answer, -1 if there was none.
+  // For the metrics: time since the last good topology answer was asked for, -1 if there was none. An answer that had to be
+  // taken from a node with cluster_state:fail is not good.
   [[nodiscard]] std::int64_t topology_age_ms() const;
 
  private:
