@@ -23,6 +23,8 @@ bool append_range(std::int64_t first, std::int64_t last, std::int64_t step, Args
 }
 
 bool keys_by_triple(const Command& command, Args args, Positions& positions) {
+  const bool keys_left_out = std::ssize(args) <= command.first_key && command.arity_fits(args.size());
+  if (keys_left_out) return true;  // SUNSUBSCRIBE: from all channels
   const std::int64_t last = command.last_key >= 0 ? command.last_key : std::ssize(args) + command.last_key;
   return append_range(command.first_key, last, command.key_step, args, positions);
 }
@@ -101,6 +103,7 @@ bool keys_of_migrate(Args args, Positions& positions) {
   for (std::size_t i = kFirstOption; i < args.size(); ++i) {
     if (is_word(args[i], "keys")) {
       if (!args[kKeyArg].empty()) return false;
+      if (i + 1 == args.size()) break;  // no keys at all: Redis goes by the empty key argument and answers NOKEY
       return append_range(static_cast<std::int64_t>(i) + 1, std::ssize(args) - 1, 1, args, positions);
     }
     if (is_word(args[i], "auth")) {

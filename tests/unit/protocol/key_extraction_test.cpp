@@ -57,6 +57,13 @@ std::string keys_of(std::string_view line) {
   return keys;
 }
 
+Positions positions_of(std::string_view line) {
+  const Words words = split(line);
+  Positions positions;
+  REQUIRE(extract_keys(command_of(words), words, positions));
+  return positions;
+}
+
 bool own_connection(std::string_view line) {
   const Words words = split(line);
   return needs_own_connection(command_of(words), words);
@@ -170,7 +177,8 @@ TEST_CASE("MIGRATE's keys are its key argument, or what follows KEYS where that 
   CHECK(keys_of("MIGRATE h 6379 k 0 100 AUTH keys") == "k");
   CHECK(keys_of("MIGRATE h 6379 k 0 100 AUTH") == "k");
   CHECK(keys_of("MIGRATE h 6379 k 0 100 KEYS a") == "unclear");
-  CHECK(keys_of("MIGRATE h 6379 '' 0 100 KEYS") == "unclear");
+  CHECK(keys_of("MIGRATE h 6379 k 0 100 KEYS") == "unclear");
+  CHECK(positions_of("MIGRATE h 6379 '' 0 100 KEYS") == Positions{3});
   CHECK(keys_of("MIGRATE h 6379 k 0") == "unclear");
 }
 
@@ -209,6 +217,12 @@ TEST_CASE("a stream read needs a connection of its own only with BLOCK") {
   CHECK_FALSE(own_connection("XADD s * block 0"));
   CHECK(own_connection("BLPOP a 0"));
   CHECK(own_connection("BLMOVE a b LEFT RIGHT 0"));
+}
+
+TEST_CASE("keys that a command may do without are none when left out") {
+  CHECK(keys_of("SUNSUBSCRIBE") == "");
+  CHECK(keys_of("SUNSUBSCRIBE a b") == "a b");
+  CHECK(keys_of("PFMERGE d") == "d");
 }
 
 TEST_CASE("too few arguments are unclear, never read past") {
