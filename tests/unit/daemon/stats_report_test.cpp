@@ -1,0 +1,171 @@
+#include "daemon/stats_report.hpp"
+
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "sample_snapshot.hpp"
+#include "strict_json.hpp"
+
+namespace nearcached::daemon {
+namespace {
+
+std::map<std::string, std::string> parsed_json(const StatsSnapshot& snapshot) {
+  const std::string text = stats_json(snapshot);
+  INFO(text);
+  const auto values = testing::StrictJson::parse(text);
+  REQUIRE(values);
+  return *values;
+}
+
+// INFO's lines as clients split them: at CR LF, then at the first colon.
+std::map<std::string, std::string> parsed_info(const StatsSnapshot& snapshot) {
+  std::string_view text;
+  const std::string owned = stats_info_section(snapshot);
+  text = owned;
+  const std::string_view head = "# nearcached\r\n";
+  REQUIRE(text.substr(0, head.size()) == head);
+  text.remove_prefix(head.size());
+  std::map<std::string, std::string> lines;
+  while (!text.empty()) {
+    const std::size_t end = text.find("\r\n");
+    REQUIRE(end != std::string_view::npos);
+    const std::string_view line = text.substr(0, end);
+    const std::size_t colon = line.find(':');
+    REQUIRE(colon != std::string_view::npos);
+    REQUIRE(line.find_first_of("\r\n") == std::string_view::npos);
+    REQUIRE(lines.emplace(line.substr(0, colon), line.substr(colon + 1)).second);
+    text.remove_prefix(end + 2);
+  }
+  return lines;
+}
+
+TEST_CASE("/stats names every number of the snapshot under one path") {
+  const auto json = parsed_json(testing::sample_snapshot());
+  const std::map<std::string, std::string> expected = {
+      {"version", "9.8.7"},
+      {"build", "g++ 12, release"},
+      {"start_time_unix_ms", "1795000000250"},
+      {"uptime_ms", "61999"},
+      {"threads", "2"},
+      {"coherence.mode", "off"},
+      {"coherence.reason", "upstream refuses CLIENT TRACKING"},
+      {"l1.enabled", "true"},
+      {"l1.bytes", "201"},
+      {"l1.max_bytes", "202"},
+      {"l1.items", "203"},
+      {"l1.hits", "110"},
+      {"l1.misses.absent", "120"},
+      {"l1.misses.unacknowledged", "123"},
+      {"l1.installs", "204"},
+      {"l1.refused_no_room", "205"},
+      {"l1.refused_too_large", "206"},
+      {"l1.removals.evicted", "210"},
+      {"l1.removals.expired", "211"},
+      {"l1.removals.invalidated", "212"},
+      {"l1.removals.purged", "213"},
+      {"l1.removals.replaced", "214"},
+      {"commands.local", "100"},
+      {"commands.unknown", "107"},
+      {"invalidations.tracking", "130"},
+      {"invalidations.slot_moved", "134"},
+      {"fills.started", "140"},
+      {"fills.joined", "141"},
+      {"fills.installed", "142"},
+      {"fills.discarded", "143"},
+      {"fills.forwarded", "144"},
+      {"bytes.client_in", "170"},
+      {"bytes.client_out", "171"},
+      {"bytes.upstream_in", "173"},
+      {"bytes.upstream_out", "174"},
+      {"clients.connected", "601"},
+      {"clients.max", "602"},
+      {"clients.accepted", "160"},
+      {"clients.refused", "161"},
+      {"clients.closed_idle", "162"},
+      {"clients.closed_output", "163"},
+      {"clients.protocol_errors", "164"},
+      {"buffers.bytes", "603"},
+      {"buffers.limit_bytes", "604"},
+      {"upstream.errors", "154"},
+      {"upstream.timeouts", "153"},
+      {"upstream.retries", "152"},
+      {"upstream.redirects_moved", "150"},
+      {"upstream.redirects_ask", "151"},
+      {"upstream.topology_version", "501"},
+      {"upstream.topology_age_ms", "502"},
+      {"upstream.latency.count", "120"},
+      {"upstream.latency.sum_us", "2500000"},
+      {"upstream.latency.buckets_up_to_us.50", "1"},
+      {"upstream.latency.buckets_up_to_us.inf", "15"},
+      {"upstream.fill_latency.count", "7"},
+      {"upstream.nodes[0].endpoint", "10.0.0.1:7000"},
+      {"upstream.nodes[0].state", "verified"},
+      {"upstream.nodes[0].connections", "401"},
+      {"upstream.nodes[0].requests", "402"},
+      {"upstream.nodes[0].errors", "403"},
+      {"upstream.nodes[0].pending", "404"},
+      {"upstream.nodes[0].verified_age_ms", "405"},
+      {"upstream.nodes[0].invalidations", "406"},
+      {"upstream.nodes[1].verified_age_ms", "-1"},
+      {"workers[0].clients", "301"},
+      {"workers[1].commands", "304"},
+      {"workers[1].loop_age_ms", "-1"},
+  };
+  for (const auto& [path, value] : expected) {
+    INFO(path);
+    REQUIRE(json.count(path) == 1);
+    CHECK(json.at(path) == value);
+  }
+}
+
+TEST_CASE("/stats of an empty snapshot is valid, with empty lists and L1 shown as disabled") {
+  const auto json = parsed_json(StatsSnapshot{});
+  CHECK(json.at("l1.enabled") == "false");
+  CHECK(json.at("upstream.topology_age_ms") == "-1");
+  CHECK(json.count("upstream.nodes[0].endpoint") == 0);
+}
+
+TEST_CASE("/stats keeps 64-bit counters exact") {
+  StatsSnapshot s;
+  s.totals.l1_hits = ~std::uint64_t{0};
+  CHECK(parsed_json(s).at("l1.hits") == "18446744073709551615");
+}
+
+TEST_CASE("INFO has the numbers people look for") {
+  const auto info = parsed_info(testing::sample_snapshot());
+  CHECK(info.at("nearcached_version") == "9.8.7");
+  CHECK(info.at("nearcached_uptime_in_seconds") == "61");
+  CHECK(info.at("nearcached_coherence_mode") == "off");
+  CHECK(info.at("nearcached_coherence_reason") == "upstream refuses CLIENT TRACKING");
+  CHECK(info.at("nearcached_l1_hits") == "110");
+  CHECK(info.at("nearcached_l1_misses") == "486");
+  CHECK(info.at("nearcached_l1_refused") == "411");
+  CHECK(info.at("nearcached_l1_invalidated") == "212");
+  CHECK(info.at("nearcached_invalidations_own_write") == "131");
+  CHECK(info.at("nearcached_commands_cached_read") == "101");
+  CHECK(info.at("nearcached_clients") == "601");
+  CHECK(info.at("nearcached_nodes") == "2");
+  CHECK(info.at("nearcached_node0") == "endpoint=10.0.0.1:7000,state=verified,connections=401,requests=402,errors=403,"
+                                       "pending=404,verified_age_ms=405,invalidations=406");
+}
+
+TEST_CASE("INFO's names can't be taken for the upstream's own") {
+  for (const auto& [name, value] : parsed_info(testing::sample_snapshot())) CHECK(name.rfind("nearcached_", 0) == 0);
+}
+
+TEST_CASE("text from outside can't add a line to INFO nor break /stats") {
+  StatsSnapshot s = testing::sample_snapshot();
+  s.coherence_reason = "ERR no\r\nrole:master\r\n# Forged\r\n\xff\"";
+  s.nodes[0].endpoint = "evil\r\nnearcached_version:0";
+  const auto info = parsed_info(s);
+  CHECK(info.at("nearcached_version") == "9.8.7");
+  CHECK(info.count("role") == 0);
+  CHECK(info.at("nearcached_coherence_reason") == "ERR no??role:master??# Forged???\"");
+  CHECK(parsed_json(s).at("coherence.reason") == "ERR no\r\nrole:master\r\n# Forged\r\n\xef\xbf\xbd\"");
+}
+
+}  // namespace
+}  // namespace nearcached::daemon
