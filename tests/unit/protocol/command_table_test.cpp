@@ -339,6 +339,9 @@ TEST_CASE("a command known only from COMMAND INFO is forwarded by its triple and
   CHECK_FALSE(may_write(json.command()));
   CHECK(write_keys_known(json.command()));
 
+  const DynamicCommand movable("mod.eval", -3, {"movablekeys"}, 0, 0, 0);
+  CHECK(movable.command().handling == Handling::kForward);
+
   const DynamicCommand keyless("ft._list", 1, {"readonly", "module"}, 0, 0, 0);
   CHECK(keyless.command().handling == Handling::kAnyNode);
 
