@@ -12,9 +12,9 @@
 
 #include <array>
 #include <charconv>
-#include <cstdlib>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <string>
 #include <string_view>
 #include <unordered_map>

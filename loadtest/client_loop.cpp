@@ -120,8 +120,8 @@ struct ClientLoop::Connection {
   int fd;
   bool watching_writable = false;
   std::uint32_t in_flight = 0;
-  std::uint32_t oldest = 0;                  // ring position of the oldest request in flight
-  std::vector<std::int64_t> charged_from;    // ring: since when each request in flight is waited for
+  std::uint32_t oldest = 0;                // ring position of the oldest request in flight
+  std::vector<std::int64_t> charged_from;  // ring: since when each request in flight is waited for
   std::string out;
   std::size_t out_sent = 0;
   ReplySkimmer skimmer;
@@ -229,8 +229,7 @@ bool ClientLoop::append_request(Connection& connection, std::int64_t charged_fro
 }
 
 void ClientLoop::issue_closed(Connection& connection) {
-  while (issuing_ && connection.in_flight < options_.pipeline && append_request(connection, now_)) {
-  }
+  while (issuing_ && connection.in_flight < options_.pipeline && append_request(connection, now_)) {}
   flush(connection);
 }
 

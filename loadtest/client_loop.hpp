@@ -1,3 +1,4 @@
+// Drives many connections to one RESP server from one thread, in closed or open loop.
 #pragma once
 
 #include <cstdint>
@@ -17,9 +18,9 @@ struct LoopStats {
   std::uint64_t replies = 0;
   std::uint64_t nulls = 0;
   std::uint64_t errors = 0;
-  std::uint64_t unanswered = 0;   // requests whose connection closed, or that had no reply when the drain ended
+  std::uint64_t unanswered = 0;  // requests whose connection closed, or that had no reply when the drain ended
   std::uint64_t disconnects = 0;
-  double seconds = 0;             // from the first request to the last reply
+  double seconds = 0;  // from the first request to the last reply
   std::string first_error;
 
   void merge(const LoopStats& other);
@@ -40,12 +41,12 @@ struct LoopStats {
 class ClientLoop {
  public:
   struct Options {
-    std::string target;          // host:port, [host]:port or unix:path
+    std::string target;  // host:port, [host]:port or unix:path
     std::uint32_t clients = 50;
     std::uint32_t pipeline = 1;
-    double rate = 0;             // requests per second of this loop; 0: closed loop
-    double seconds = 0;          // stop issuing after this time; 0: when the source ends
-    double drain_seconds = 5;    // how long outstanding replies are waited for, and how long a silence may last
+    double rate = 0;           // requests per second of this loop; 0: closed loop
+    double seconds = 0;        // stop issuing after this time; 0: when the source ends
+    double drain_seconds = 5;  // how long outstanding replies are waited for, and how long a silence may last
   };
 
   // Connects all clients; throws std::system_error or std::invalid_argument naming the target.
@@ -74,7 +75,7 @@ class ClientLoop {
   Options options_;
   int epoll_ = -1;
   std::vector<std::unique_ptr<Connection>> connections_;
-  std::string chunk_;             // what one recv takes
+  std::string chunk_;  // what one recv takes
 
   RequestSource* source_ = nullptr;
   LoopStats stats_;

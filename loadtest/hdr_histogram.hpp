@@ -1,3 +1,4 @@
+// A latency histogram of three significant digits in bounded memory.
 #pragma once
 
 #include <cstdint>

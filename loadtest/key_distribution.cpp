@@ -35,9 +35,7 @@ Random::result_type Random::operator()() {
   return result;
 }
 
-std::uint64_t Random::below(std::uint64_t bound) {
-  return static_cast<std::uint64_t>(real() * static_cast<double>(bound));
-}
+std::uint64_t Random::below(std::uint64_t bound) { return static_cast<std::uint64_t>(real() * static_cast<double>(bound)); }
 
 KeyDistribution::KeyDistribution(KeyShape shape, std::uint64_t keys, double theta)
     : shape_(shape), keys_(keys), theta_(theta) {

@@ -1,3 +1,4 @@
+// Random keys: uniform, or Zipf drawn exactly.
 #pragma once
 
 #include <cstdint>

@@ -46,8 +46,8 @@ void touch_every_key(const Options& options, const std::string& target, Operatio
   const LoopStats stats = loop.run(requests);
   if (stats.errors + stats.unanswered > 0 || stats.replies != options.keys) {
     throw std::runtime_error("preparing " + target + ": " + std::to_string(stats.replies) + " of " +
-                             std::to_string(options.keys) + " keys answered, " + std::to_string(stats.errors) +
-                             " errors " + stats.first_error);
+                             std::to_string(options.keys) + " keys answered, " + std::to_string(stats.errors) + " errors " +
+                             stats.first_error);
   }
 }
 
@@ -90,9 +90,8 @@ std::vector<Worker> make_workers(const Options& options, const std::string& targ
     loop.rate = options.rate / options.threads;
     loop.seconds = options.seconds;
     workers[i].loop = std::make_unique<ClientLoop>(loop);
-    workers[i].requests = std::make_unique<MixedRequests>(options.request, options.mix, keys,
-                                                          share_of(options.requests, options.threads, i),
-                                                          options.seed * 1000 + i);
+    workers[i].requests = std::make_unique<MixedRequests>(
+        options.request, options.mix, keys, share_of(options.requests, options.threads, i), options.seed * 1000 + i);
   }
   return workers;
 }

@@ -19,8 +19,8 @@ Number number(const std::string& name, std::string_view text, Number low, Number
   Number value{};
   const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
   if (parsed.ec != std::errc{} || parsed.ptr != text.data() + text.size() || !(value >= low && value <= high)) {
-    throw std::invalid_argument(name + ": '" + std::string(text) + "' is not a number from " + std::to_string(low) +
-                                " to " + std::to_string(high));
+    throw std::invalid_argument(name + ": '" + std::string(text) + "' is not a number from " + std::to_string(low) + " to " +
+                                std::to_string(high));
   }
   return value;
 }
@@ -87,7 +87,8 @@ const std::map<std::string, Setter>& setters() {
       {"--mget-keys",
        [](Options& o, const std::string& v) { o.request.mget_keys = number<std::size_t>("--mget-keys", v, 1, 10'000); }},
       {"--mix", [](Options& o, const std::string& v) { o.mix = parse_mix(v); }},
-      {"--requests", [](Options& o, const std::string& v) { o.requests = number<std::uint64_t>("--requests", v, 1, kMany); }},
+      {"--requests",
+       [](Options& o, const std::string& v) { o.requests = number<std::uint64_t>("--requests", v, 1, kMany); }},
       {"--seconds", [](Options& o, const std::string& v) { o.seconds = number<double>("--seconds", v, 0.01, 1e6); }},
       {"--open-loop", [](Options& o, const std::string& v) { o.rate = number<double>("--open-loop", v, 0.01, 1e9); }},
       {"--pid",

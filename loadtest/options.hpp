@@ -1,3 +1,4 @@
+// The load generator's command line.
 #pragma once
 
 #include <sys/types.h>
@@ -15,19 +16,19 @@ namespace nearcached::loadtest {
 
 // Everything the command line can say. parse() checks ranges; a combination that can't run is refused there, not later.
 struct Options {
-  std::vector<std::string> targets;   // the same load goes to each, one after the other
-  std::string populate_target;        // where --populate writes; empty: each target itself
-  std::uint32_t clients = 50;         // 1..20000, over all threads
-  std::uint32_t threads = 1;          // 1..64, at most `clients`
-  std::uint32_t pipeline = 1;         // 1..100000 requests in flight per client
-  std::uint64_t keys = 100'000;       // 1..10^12
+  std::vector<std::string> targets;  // the same load goes to each, one after the other
+  std::string populate_target;       // where --populate writes; empty: each target itself
+  std::uint32_t clients = 50;        // 1..20000, over all threads
+  std::uint32_t threads = 1;         // 1..64, at most `clients`
+  std::uint32_t pipeline = 1;        // 1..100000 requests in flight per client
+  std::uint64_t keys = 100'000;      // 1..10^12
   KeyShape shape = KeyShape::kUniform;
-  double theta = 0.99;                // above 0
+  double theta = 0.99;  // above 0
   RequestShape request;
-  Mix mix{};                          // all GET unless said otherwise
-  std::uint64_t requests = 0;         // 0: until `seconds`
-  double seconds = 0;                 // 0: until `requests`; both 0: 10 seconds
-  double rate = 0;                    // open loop, requests per second; 0: closed loop
+  Mix mix{};                   // all GET unless said otherwise
+  std::uint64_t requests = 0;  // 0: until `seconds`
+  double seconds = 0;          // 0: until `requests`; both 0: 10 seconds
+  double rate = 0;             // open loop, requests per second; 0: closed loop
   bool populate = false;
   bool warm = false;
   std::optional<pid_t> pid;

@@ -1,3 +1,4 @@
+// CPU time of another process, from /proc.
 #pragma once
 
 #include <sys/types.h>

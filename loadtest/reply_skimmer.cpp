@@ -55,9 +55,7 @@ void ReplySkimmer::end_line(Counts& counts) {
         first_error_ = line.substr(1);
       }
       return end_value(counts);
-    case '_':
-      counts.nulls += top_level;
-      return end_value(counts);
+    case '_': counts.nulls += top_level; return end_value(counts);
     case '$':
     case '!':
     case '=':
@@ -68,9 +66,7 @@ void ReplySkimmer::end_line(Counts& counts) {
       counts.errors += top_level && type == '!';
       bulk_left_ = static_cast<std::uint64_t>(length) + 2;
       return;
-    case '>':
-      in_push_ = in_push_ || top_level;
-      [[fallthrough]];
+    case '>': in_push_ = in_push_ || top_level; [[fallthrough]];
     case '*':
     case '~':
       if (length < 0) {
@@ -78,16 +74,13 @@ void ReplySkimmer::end_line(Counts& counts) {
         return end_value(counts);
       }
       return open_aggregate(static_cast<std::uint64_t>(length), counts);
-    case '%':
-      return open_aggregate(static_cast<std::uint64_t>(std::max<std::int64_t>(length, 0)) * 2, counts);
+    case '%': return open_aggregate(static_cast<std::uint64_t>(std::max<std::int64_t>(length, 0)) * 2, counts);
     case '+':
     case ':':
     case ',':
     case '#':
-    case '(':
-      return end_value(counts);
-    default:
-      malformed_ = true;
+    case '(': return end_value(counts);
+    default: malformed_ = true;
   }
 }
 

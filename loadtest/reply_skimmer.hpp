@@ -1,3 +1,4 @@
+// Counts the replies in a RESP stream without keeping them.
 #pragma once
 
 #include <array>
@@ -29,8 +30,8 @@ class ReplySkimmer {
   [[nodiscard]] const std::string& first_error() const { return first_error_; }
 
  private:
-  static constexpr std::size_t kLineMax = 96;   // a length, or as much of an error as is worth showing
-  static constexpr std::size_t kDepthMax = 8;   // nesting of aggregates
+  static constexpr std::size_t kLineMax = 96;  // a length, or as much of an error as is worth showing
+  static constexpr std::size_t kDepthMax = 8;  // nesting of aggregates
 
   void end_line(Counts& counts);
   void open_aggregate(std::uint64_t elements, Counts& counts);

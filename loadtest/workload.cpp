@@ -8,9 +8,7 @@ namespace {
 
 constexpr std::size_t kKeyDigits = 12;
 
-std::string bulk(std::string_view text) {
-  return "$" + std::to_string(text.size()) + "\r\n" + std::string(text) + "\r\n";
-}
+std::string bulk(std::string_view text) { return "$" + std::to_string(text.size()) + "\r\n" + std::string(text) + "\r\n"; }
 
 std::string key_head(const std::string& prefix) {
   return "$" + std::to_string(prefix.size() + kKeyDigits) + "\r\n" + prefix;
@@ -47,17 +45,13 @@ void RequestWriter::append_key(std::string& out, std::string_view head, std::uin
 
 void RequestWriter::append(std::string& out, Operation operation, std::uint64_t key_index) const {
   switch (operation) {
-    case Operation::kGet:
-      out.append("*2\r\n$3\r\nGET\r\n");
-      return append_key(out, string_key_head_, key_index);
+    case Operation::kGet: out.append("*2\r\n$3\r\nGET\r\n"); return append_key(out, string_key_head_, key_index);
     case Operation::kSet:
       out.append("*3\r\n$3\r\nSET\r\n");
       append_key(out, string_key_head_, key_index);
       out.append(value_);
       return;
-    case Operation::kIncr:
-      out.append("*2\r\n$4\r\nINCR\r\n");
-      return append_key(out, counter_key_head_, key_index);
+    case Operation::kIncr: out.append("*2\r\n$4\r\nINCR\r\n"); return append_key(out, counter_key_head_, key_index);
     case Operation::kHget:
       out.append("*3\r\n$4\r\nHGET\r\n");
       append_key(out, hash_key_head_, key_index);
@@ -68,9 +62,7 @@ void RequestWriter::append(std::string& out, Operation operation, std::uint64_t 
       append_key(out, hash_key_head_, key_index);
       out.append("$1\r\nf\r\n").append(value_);
       return;
-    case Operation::kMget:
-      begin_mget(out);
-      return append_mget_key(out, key_index);
+    case Operation::kMget: begin_mget(out); return append_mget_key(out, key_index);
   }
 }
 
@@ -80,8 +72,8 @@ void RequestWriter::append_mget_key(std::string& out, std::uint64_t key_index) c
   append_key(out, string_key_head_, key_index);
 }
 
-MixedRequests::MixedRequests(const RequestShape& shape, const Mix& mix, const KeyDistribution& keys,
-                             std::uint64_t requests, std::uint64_t seed)
+MixedRequests::MixedRequests(const RequestShape& shape, const Mix& mix, const KeyDistribution& keys, std::uint64_t requests,
+                             std::uint64_t seed)
     : writer_(shape), keys_(keys), mget_keys_(shape.mget_keys), left_(requests), endless_(requests == 0), random_(seed) {
   const double total = std::accumulate(mix.begin(), mix.end(), 0.0);
   double sum = 0;

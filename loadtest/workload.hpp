@@ -1,3 +1,4 @@
+// The requests of a load: their bytes, their mix, their keys.
 #pragma once
 
 #include <array>
@@ -47,7 +48,7 @@ class RequestWriter {
   std::string string_key_head_;  // "$N\r\n<prefix>": everything of a key but its digits
   std::string hash_key_head_;
   std::string counter_key_head_;
-  std::string value_;            // as a bulk string
+  std::string value_;  // as a bulk string
   std::string mget_head_;
 };
 
