@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/basic_socket_acceptor.hpp>
 #include <boost/asio/co_spawn.hpp>
@@ -18,7 +19,6 @@
 #include <boost/beast/core/basic_stream.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
-#include <algorithm>
 #include <charconv>
 #include <cstring>
 #include <exception>
@@ -244,7 +244,7 @@ asio::awaitable<bool> AdminServer::Impl::answer(Connection& connection, const Re
   const AdminPage page = pages.answer({method.data(), method.size()}, {target.data(), target.size()});
   Response response = make_response(page, request.version(), request.method() == http::verb::head, request.keep_alive());
   const bool sent = co_await send(connection, response);
-  co_return sent && request.keep_alive();
+  co_return sent&& request.keep_alive();
 }
 
 asio::awaitable<bool> AdminServer::Impl::send(Connection& connection, Response& response) {

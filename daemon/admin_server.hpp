@@ -25,9 +25,10 @@ class AdminServer {
   struct Options {
     std::string listen = "127.0.0.1:9180";  // "HOST:PORT", "[::1]:PORT", "unix:PATH"; port 0: any free one
     std::size_t connections_max = 64;       // 1..4096
-    std::chrono::milliseconds timeout{5000};  // for a whole request to arrive, idle time before it included; for an answer to go
+    // For a whole request to arrive, idle time before it included; and for an answer to go.
+    std::chrono::milliseconds timeout{5000};
     std::size_t header_bytes_max = 8192;
-    std::size_t body_bytes_max = 1024;      // of a request; it is ignored
+    std::size_t body_bytes_max = 1024;  // of a request; it is ignored
   };
 
   // Throws std::invalid_argument where the handlers' labels are wrong.
@@ -43,8 +44,8 @@ class AdminServer {
   void stop();
 
   // After start(): where it listens, with the actual port.
-  [[nodiscard]] std::uint16_t port() const;     // 0 for a unix socket
-  [[nodiscard]] std::string address() const;    // "127.0.0.1:9180", "unix:/run/x.sock"
+  [[nodiscard]] std::uint16_t port() const;   // 0 for a unix socket
+  [[nodiscard]] std::string address() const;  // "127.0.0.1:9180", "unix:/run/x.sock"
 
  private:
   struct Impl;

@@ -91,7 +91,7 @@ class LineSink : public spdlog::sinks::base_sink<spdlog::details::null_mutex> {
   std::atomic<std::uint64_t>& lost_;
 };
 
-std::atomic<std::uint64_t> g_lost{0};                // not written, or overrun in a queue that is no more
+std::atomic<std::uint64_t> g_lost{0};  // not written, or overrun in a queue that is no more
 std::atomic<Level> g_level{Level::kInfo};
 std::atomic<Format> g_format{Format::kText};
 
@@ -107,7 +107,7 @@ struct Backend {
   std::shared_ptr<spdlog::async_logger> logger;
 };
 
-std::unique_ptr<Backend> g_backend;                  // changed by init() and shutdown() only
+std::unique_ptr<Backend> g_backend;  // changed by init() and shutdown() only
 
 struct SharedLimit {
   std::mutex mutex;

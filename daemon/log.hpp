@@ -77,7 +77,7 @@ void write_limited(Level level, std::string_view event, std::string_view key, Fi
 [[nodiscard]] std::uint64_t dropped_lines();
 
 // The line itself, newline included: what write() queues. `unix_ms` is UTC, 1970 to 9999.
-[[nodiscard]] std::string format_line(Format format, Level level, std::int64_t unix_ms, std::string_view event, Fields fields,
-                                      std::uint64_t suppressed = 0);
+[[nodiscard]] std::string format_line(Format format, Level level, std::int64_t unix_ms, std::string_view event,
+                                      Fields fields, std::uint64_t suppressed = 0);
 
 }  // namespace nearcached::daemon::log

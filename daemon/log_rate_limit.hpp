@@ -10,10 +10,10 @@
 namespace nearcached::daemon::log {
 
 // Allows `lines` per `window_ms` for each pair of event and key (the key names what the event is about: a node, an address),
-// and says with the next allowed line how many were suppressed since the last one. A fixed window per pair, opened by its first line,
-// instead of a token bucket: the burst at the start of a fault is what an operator wants to read, and "5 lines, then 10 s
-// silence" is easier to explain than a refill rate. Bad at: a fault that ends inside a window never tells its last count,
-// unless the pair speaks again; suppressed_total() has it.
+// and says with the next allowed line how many were suppressed since the last one. A fixed window per pair, opened by its
+// first line, instead of a token bucket: the burst at the start of a fault is what an operator wants to read, and "5 lines,
+// then silence until 10 s are over" is easier to explain than a refill rate. Bad at: a fault that ends inside a window never
+// tells its last count, unless the pair speaks again; suppressed_total() has it.
 // Bounded: at most `pairs_max` pairs are known; windows long over make room, and while all are in use the newcomers share
 // one window of their own, so that a flood of new keys is limited too.
 // Pure: the caller brings `now_ms`, any clock that does not go back. Not synchronised; owned by one thread or under a lock.

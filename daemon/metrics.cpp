@@ -25,8 +25,9 @@ using prometheus::MetricType;
 using Label = ClientMetric::Label;
 
 // Labels that metrics carry themselves: a constant label of that name would make a scrape invalid.
-constexpr std::array<std::string_view, 14> kOwnLabels = {"class", "reason", "source", "result", "node",    "kind", "direction",
-                                                         "side",  "mode",   "worker", "le",     "version", "build", "quantile"};
+constexpr std::array<std::string_view, 14> kOwnLabels = {"class", "reason",    "source", "result",  "node",
+                                                         "kind",  "direction", "side",   "mode",    "worker",
+                                                         "le",    "version",   "build",  "quantile"};
 
 // Collects families; a sample goes to the family opened last.
 class FamilyList {
@@ -35,7 +36,9 @@ class FamilyList {
     for (const auto& [name, value] : labels) constant_.push_back({name, printable(value)});
   }
 
-  FamilyList& counter(std::string name, std::string help) { return open(std::move(name), std::move(help), MetricType::Counter); }
+  FamilyList& counter(std::string name, std::string help) {
+    return open(std::move(name), std::move(help), MetricType::Counter);
+  }
   FamilyList& gauge(std::string name, std::string help) { return open(std::move(name), std::move(help), MetricType::Gauge); }
 
   FamilyList& sample(double value, std::vector<Label> labels = {}) {
@@ -123,8 +126,10 @@ void add_coherence(FamilyList& out, const StatsSnapshot& s) {
   out.counter("nearcached_invalidations_total", "Invalidations of L1, by what caused them.")
       .samples("source", insight::kInvalidationSourceNames, t.invalidations);
   out.counter("nearcached_fills_started_total", "Reads sent on a fill connection.").sample(t.fills_started);
-  out.counter("nearcached_fills_joined_total", "Misses answered by a fill that was already under way.").sample(t.fills_joined);
-  out.counter("nearcached_fills_total", "Fills ended, by result: installed, discarded (no longer current) or forwarded (not cached).")
+  out.counter("nearcached_fills_joined_total", "Misses answered by a fill that was already under way.")
+      .sample(t.fills_joined);
+  out.counter("nearcached_fills_total",
+              "Fills ended, by result: installed, discarded (no longer current) or forwarded (not cached).")
       .sample(t.fills_installed, {{"result", "installed"}})
       .sample(t.fills_discarded, {{"result", "discarded"}})
       .sample(t.fills_forwarded, {{"result", "forwarded"}});
@@ -205,14 +210,15 @@ void add_process(FamilyList& out, const StatsSnapshot& s, const ProcessUsage& pr
   out.gauge("nearcached_start_time_seconds", "When the process started, seconds since 1970.")
       .sample(seconds_of_ms(s.start_time_unix_ms));
   out.gauge("nearcached_threads", "Worker threads.").sample(std::uint64_t{s.threads});
-  out.counter("nearcached_log_lines_dropped_total", "Log lines lost because stderr did not take them.").sample(log_lines_dropped);
+  out.counter("nearcached_log_lines_dropped_total", "Log lines lost because stderr did not take them.")
+      .sample(log_lines_dropped);
   out.gauge("process_resident_memory_bytes", "Resident memory of the process.").sample(process.resident_bytes);
   out.counter("process_cpu_seconds_total", "User and system CPU time of the process.").sample(process.cpu_seconds);
   out.gauge("process_open_fds", "Open file descriptors of the process.").sample(process.open_fds);
 }
 
-std::vector<MetricFamily> families(const StatsSnapshot& snapshot, const ProcessUsage& process, std::uint64_t log_lines_dropped,
-                                   const MetricLabels& labels) {
+std::vector<MetricFamily> families(const StatsSnapshot& snapshot, const ProcessUsage& process,
+                                   std::uint64_t log_lines_dropped, const MetricLabels& labels) {
   FamilyList out(labels);
   add_commands(out, snapshot.totals);
   add_l1(out, snapshot);
@@ -261,7 +267,8 @@ std::string metrics_text(const StatsSnapshot& snapshot, const ProcessUsage& proc
 
 std::string metric_labels_error(const MetricLabels& labels) {
   for (const auto& [name, value] : labels) {
-    if (!is_label_name(name)) return "metrics.labels: '" + printable(name) + "' is not a label name ([a-zA-Z_][a-zA-Z0-9_]*)";
+    if (!is_label_name(name))
+      return "metrics.labels: '" + printable(name) + "' is not a label name ([a-zA-Z_][a-zA-Z0-9_]*)";
     if (std::find(kOwnLabels.begin(), kOwnLabels.end(), name) != kOwnLabels.end()) {
       return "metrics.labels: '" + name + "' is a label that nearcached uses itself";
     }

@@ -1,4 +1,4 @@
-// /metrics: one StatsSnapshot as Prometheus text. docs/metrics.md lists every family; a test compares the two.
+// The page /metrics: one StatsSnapshot as Prometheus text. docs/metrics.md lists every family; a test compares the two.
 #pragma once
 
 #include <map>

@@ -7,7 +7,7 @@ namespace nearcached::daemon {
 
 struct ProcessUsage {
   std::uint64_t resident_bytes = 0;
-  double cpu_seconds = 0;     // user + system, all threads
+  double cpu_seconds = 0;  // user + system, all threads
   std::uint64_t open_fds = 0;
 };
 

@@ -20,14 +20,14 @@ inline constexpr std::array<std::string_view, tiers::l1::kRemovals> kRemovalName
 
 // One upstream node, all connections to it of all workers and identities taken together.
 struct NodeRow {
-  std::string endpoint;              // Endpoint::text()
-  std::string state;                 // "verified", "connecting", "refused", ...: free text for people
-  std::uint64_t connections = 0;     // open now
-  std::uint64_t requests = 0;        // sent since start
-  std::uint64_t errors = 0;          // lost or refused connections, timeouts
-  std::uint64_t pending = 0;         // in flight now
-  std::int64_t verified_age_ms = -1; // since the proof its L1 entries stand on; -1: unknown or none
-  std::uint64_t invalidations = 0;   // pushes received on its fill connection
+  std::string endpoint;               // Endpoint::text()
+  std::string state;                  // "verified", "connecting", "refused", ...: free text for people
+  std::uint64_t connections = 0;      // open now
+  std::uint64_t requests = 0;         // sent since start
+  std::uint64_t errors = 0;           // lost or refused connections, timeouts
+  std::uint64_t pending = 0;          // in flight now
+  std::int64_t verified_age_ms = -1;  // since the proof its L1 entries stand on; -1: unknown or none
+  std::uint64_t invalidations = 0;    // pushes received on its fill connection
 };
 
 struct WorkerRow {
@@ -41,28 +41,28 @@ struct WorkerRow {
 // workers, then passed by value to any thread. Taking one costs a few microseconds per worker; it is made per scrape, never
 // per request.
 struct StatsSnapshot {
-  std::string version;                  // "0.1.0"
-  std::string build;                    // compiler and build type, free text
+  std::string version;  // "0.1.0"
+  std::string build;    // compiler and build type, free text
   std::int64_t start_time_unix_ms = 0;
   std::int64_t uptime_ms = 0;
   std::uint32_t threads = 0;
 
-  std::string coherence_mode;           // "tracking" or "off"
-  std::string coherence_reason;         // "upstream refuses CLIENT TRACKING"; empty when there is nothing to explain
+  std::string coherence_mode;    // "tracking" or "off"
+  std::string coherence_reason;  // "upstream refuses CLIENT TRACKING"; empty when there is nothing to explain
 
   tiers::l1::Stats l1;
-  std::size_t l1_max_bytes = 0;         // 0: L1 is disabled
+  std::size_t l1_max_bytes = 0;  // 0: L1 is disabled
 
-  tiers::insight::Totals totals;        // all workers
-  std::vector<WorkerRow> workers;       // by worker index
+  tiers::insight::Totals totals;   // all workers
+  std::vector<WorkerRow> workers;  // by worker index
   std::vector<NodeRow> nodes;
 
   std::uint64_t topology_version = 0;
-  std::int64_t topology_age_ms = -1;    // -1: no good answer yet
+  std::int64_t topology_age_ms = -1;  // -1: no good answer yet
 
-  std::uint64_t clients = 0;            // connected now
+  std::uint64_t clients = 0;  // connected now
   std::uint64_t clients_max = 0;
-  std::uint64_t buffer_bytes = 0;       // all client and upstream buffers
+  std::uint64_t buffer_bytes = 0;  // all client and upstream buffers
   std::uint64_t buffer_limit_bytes = 0;
 };
 

@@ -8,9 +8,9 @@
 #include <string>
 
 #include "daemon/log.hpp"
-#include "sample_snapshot.hpp"
-#include "strict_json.hpp"
-#include "strict_prometheus.hpp"
+#include "tests/unit/daemon/sample_snapshot.hpp"
+#include "tests/unit/daemon/strict_json.hpp"
+#include "tests/unit/daemon/strict_prometheus.hpp"
 
 namespace nearcached::daemon {
 namespace {
@@ -76,14 +76,16 @@ TEST_CASE("a probe answers 200 or 503 with the reason on one line, and each asks
 }
 
 TEST_CASE("only the exact paths exist") {
-  for (const std::string_view target : {"", "*", "/x", "/metrics/", "/METRICS", "//metrics", "/../metrics", "metrics", "/metric", "/livez%20"}) {
+  for (const std::string_view target :
+       {"", "*", "/x", "/metrics/", "/METRICS", "//metrics", "/../metrics", "metrics", "/metric", "/livez%20"}) {
     INFO(target);
     CHECK(get(target).status == 404);
   }
 }
 
 TEST_CASE("a query and the absolute form of a target are understood") {
-  for (const std::string_view target : {"/livez?verbose=1", "/livez?", "http://host/livez", "http://host:1/livez?a=http://b/stats", "/livez?/stats"}) {
+  for (const std::string_view target :
+       {"/livez?verbose=1", "/livez?", "http://host/livez", "http://host:1/livez?a=http://b/stats", "/livez?/stats"}) {
     INFO(target);
     CHECK(get(target).body == "ok\n");
   }

@@ -22,9 +22,9 @@
 #include <utility>
 #include <vector>
 
-#include "sample_snapshot.hpp"
-#include "strict_json.hpp"
-#include "strict_prometheus.hpp"
+#include "tests/unit/daemon/sample_snapshot.hpp"
+#include "tests/unit/daemon/strict_json.hpp"
+#include "tests/unit/daemon/strict_prometheus.hpp"
 
 namespace nearcached::daemon {
 namespace {
@@ -377,8 +377,8 @@ TEST_CASE("an address that is taken is named in the error") {
 }
 
 TEST_CASE("an address that is none is named in the error") {
-  for (const std::string address : {"", "9180", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:1 ",
-                                    "192.0.2.1:1", "unix:/no/such/folder/a.sock"}) {
+  for (const std::string address : {"", "9180", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:65536", "127.0.0.1:-1",
+                                    "127.0.0.1:1 ", "192.0.2.1:1", "unix:/no/such/folder/a.sock"}) {
     INFO(address);
     CHECK(listen_error(address).find("admin: cannot listen on " + address + ": ") == 0);
   }

@@ -13,14 +13,16 @@
 #include <thread>
 #include <vector>
 
-#include "strict_json.hpp"
+#include "tests/unit/daemon/strict_json.hpp"
 
 namespace nearcached::daemon::log {
 namespace {
 
 constexpr std::int64_t kMoment = 1'795'381'200'123;  // 2026-11-22T21:00:00.123Z
 
-std::string text_line(std::string_view event, Fields fields) { return format_line(Format::kText, Level::kInfo, kMoment, event, fields); }
+std::string text_line(std::string_view event, Fields fields) {
+  return format_line(Format::kText, Level::kInfo, kMoment, event, fields);
+}
 
 std::map<std::string, std::string> json_line(std::string_view event, Fields fields) {
   const std::string line = format_line(Format::kJson, Level::kWarn, kMoment, event, fields);
@@ -59,8 +61,7 @@ class Pipe {
   void block() const {
     REQUIRE(::fcntl(fds_[1], F_SETFL, O_NONBLOCK) == 0);
     const std::array<char, 4096> junk{};
-    while (::write(fds_[1], junk.data(), junk.size()) > 0) {
-    }
+    while (::write(fds_[1], junk.data(), junk.size()) > 0) {}
     REQUIRE(::fcntl(fds_[1], F_SETFL, 0) == 0);
   }
 
@@ -94,7 +95,10 @@ TEST_CASE("every level has its name") {
 }
 
 TEST_CASE("numbers keep all their digits and booleans are words") {
-  CHECK(text_line("e", {{"max", ~std::uint64_t{0}}, {"min", std::int64_t{-9'223'372'036'854'775'807 - 1}}, {"yes", true}, {"no", false}}) ==
+  CHECK(text_line("e", {{"max", ~std::uint64_t{0}},
+                        {"min", std::int64_t{-9'223'372'036'854'775'807 - 1}},
+                        {"yes", true},
+                        {"no", false}}) ==
         "2026-11-22T21:00:00.123Z info e max=18446744073709551615 min=-9223372036854775808 yes=true no=false\n");
 }
 
@@ -133,7 +137,8 @@ TEST_CASE("a value as large as a Redis key is cut") {
 }
 
 TEST_CASE("held-back lines are told on the line that passes") {
-  CHECK(format_line(Format::kText, Level::kWarn, 0, "e", {{"a", 1}}, 12) == "1970-01-01T00:00:00.000Z warn e a=1 suppressed=12\n");
+  CHECK(format_line(Format::kText, Level::kWarn, 0, "e", {{"a", 1}}, 12) ==
+        "1970-01-01T00:00:00.000Z warn e a=1 suppressed=12\n");
 }
 
 TEST_CASE("configuration's levels and formats map to the log's") {
@@ -215,7 +220,8 @@ TEST_CASE("a repeating event is limited per event and key") {
   shutdown();
   const auto lines = lines_of(pipe.drain());
   const auto count = [&](std::string_view what) {
-    return std::count_if(lines.begin(), lines.end(), [&](const std::string& line) { return line.find(what) != std::string::npos; });
+    return std::count_if(lines.begin(), lines.end(),
+                         [&](const std::string& line) { return line.find(what) != std::string::npos; });
   };
   CHECK(count("node=a") == 5);
   CHECK(count("node=b") == 5);

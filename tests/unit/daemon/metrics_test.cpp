@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "sample_snapshot.hpp"
-#include "strict_prometheus.hpp"
+#include "tests/unit/daemon/sample_snapshot.hpp"
+#include "tests/unit/daemon/strict_prometheus.hpp"
 
 namespace nearcached::daemon {
 namespace {
@@ -39,9 +39,10 @@ TEST_CASE("the format checker of these tests refuses what Prometheus or its lint
   CHECK(testing::StrictPrometheus::parse(good).at("a_total").samples.at("a_total{b=\"c\"}") == 1);
   const std::string head = "# HELP a_total x\n# TYPE a_total counter\n";
   for (const std::string& bad :
-       {good + good, good + "a_total{b=\"c\"} 2\n", head + "a_total -1\n", head + "a_total{b=\"c\",b=\"d\"} 1\n", head + "b_total 1\n",
-        head + "a_total 1", head + "a_total 1x\n", head + "a_total{b=\"\\x\"} 1\n", head + "a_total{1b=\"c\"} 1\n",
-        std::string("# HELP a x\n# TYPE a counter\n"), std::string("# HELP a_total x\n# TYPE a_total gauge\n"), std::string("a 1\n"),
+       {good + good, good + "a_total{b=\"c\"} 2\n", head + "a_total -1\n", head + "a_total{b=\"c\",b=\"d\"} 1\n",
+        head + "b_total 1\n", head + "a_total 1", head + "a_total 1x\n", head + "a_total{b=\"\\x\"} 1\n",
+        head + "a_total{1b=\"c\"} 1\n", std::string("# HELP a x\n# TYPE a counter\n"),
+        std::string("# HELP a_total x\n# TYPE a_total gauge\n"), std::string("a 1\n"),
         std::string("# HELP h x\n# TYPE h histogram\nh_bucket{le=\"1\"} 2\nh_bucket{le=\"+Inf\"} 1\nh_sum 1\nh_count 1\n"),
         std::string("# HELP h x\n# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_sum 1\nh_count 1\n")}) {
     INFO(bad);

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "sample_snapshot.hpp"
-#include "strict_json.hpp"
+#include "tests/unit/daemon/sample_snapshot.hpp"
+#include "tests/unit/daemon/strict_json.hpp"
 
 namespace nearcached::daemon {
 namespace {
@@ -42,79 +42,80 @@ std::map<std::string, std::string> parsed_info(const StatsSnapshot& snapshot) {
   return lines;
 }
 
+const std::map<std::string, std::string> kExpectedJson = {
+    {"version", "9.8.7"},
+    {"build", "g++ 12, release"},
+    {"start_time_unix_ms", "1795000000250"},
+    {"uptime_ms", "61999"},
+    {"threads", "2"},
+    {"coherence.mode", "off"},
+    {"coherence.reason", "upstream refuses CLIENT TRACKING"},
+    {"l1.enabled", "true"},
+    {"l1.bytes", "201"},
+    {"l1.max_bytes", "202"},
+    {"l1.items", "203"},
+    {"l1.hits", "110"},
+    {"l1.misses.absent", "120"},
+    {"l1.misses.unacknowledged", "123"},
+    {"l1.installs", "204"},
+    {"l1.refused_no_room", "205"},
+    {"l1.refused_too_large", "206"},
+    {"l1.removals.evicted", "210"},
+    {"l1.removals.expired", "211"},
+    {"l1.removals.invalidated", "212"},
+    {"l1.removals.purged", "213"},
+    {"l1.removals.replaced", "214"},
+    {"commands.local", "100"},
+    {"commands.unknown", "107"},
+    {"invalidations.tracking", "130"},
+    {"invalidations.slot_moved", "134"},
+    {"fills.started", "140"},
+    {"fills.joined", "141"},
+    {"fills.installed", "142"},
+    {"fills.discarded", "143"},
+    {"fills.forwarded", "144"},
+    {"bytes.client_in", "170"},
+    {"bytes.client_out", "171"},
+    {"bytes.upstream_in", "173"},
+    {"bytes.upstream_out", "174"},
+    {"clients.connected", "601"},
+    {"clients.max", "602"},
+    {"clients.accepted", "160"},
+    {"clients.refused", "161"},
+    {"clients.closed_idle", "162"},
+    {"clients.closed_output", "163"},
+    {"clients.protocol_errors", "164"},
+    {"buffers.bytes", "603"},
+    {"buffers.limit_bytes", "604"},
+    {"upstream.errors", "154"},
+    {"upstream.timeouts", "153"},
+    {"upstream.retries", "152"},
+    {"upstream.redirects_moved", "150"},
+    {"upstream.redirects_ask", "151"},
+    {"upstream.topology_version", "501"},
+    {"upstream.topology_age_ms", "502"},
+    {"upstream.latency.count", "120"},
+    {"upstream.latency.sum_us", "2500000"},
+    {"upstream.latency.buckets_up_to_us.50", "1"},
+    {"upstream.latency.buckets_up_to_us.inf", "15"},
+    {"upstream.fill_latency.count", "7"},
+    {"upstream.nodes[0].endpoint", "10.0.0.1:7000"},
+    {"upstream.nodes[0].state", "verified"},
+    {"upstream.nodes[0].connections", "401"},
+    {"upstream.nodes[0].requests", "402"},
+    {"upstream.nodes[0].errors", "403"},
+    {"upstream.nodes[0].pending", "404"},
+    {"upstream.nodes[0].verified_age_ms", "405"},
+    {"upstream.nodes[0].invalidations", "406"},
+    {"upstream.nodes[1].verified_age_ms", "-1"},
+    {"workers[0].clients", "301"},
+    {"workers[1].commands", "304"},
+    {"workers[1].loop_age_ms", "-1"},
+};
+
 TEST_CASE("/stats names every number of the snapshot under one path") {
   const auto json = parsed_json(testing::sample_snapshot());
-  const std::map<std::string, std::string> expected = {
-      {"version", "9.8.7"},
-      {"build", "g++ 12, release"},
-      {"start_time_unix_ms", "1795000000250"},
-      {"uptime_ms", "61999"},
-      {"threads", "2"},
-      {"coherence.mode", "off"},
-      {"coherence.reason", "upstream refuses CLIENT TRACKING"},
-      {"l1.enabled", "true"},
-      {"l1.bytes", "201"},
-      {"l1.max_bytes", "202"},
-      {"l1.items", "203"},
-      {"l1.hits", "110"},
-      {"l1.misses.absent", "120"},
-      {"l1.misses.unacknowledged", "123"},
-      {"l1.installs", "204"},
-      {"l1.refused_no_room", "205"},
-      {"l1.refused_too_large", "206"},
-      {"l1.removals.evicted", "210"},
-      {"l1.removals.expired", "211"},
-      {"l1.removals.invalidated", "212"},
-      {"l1.removals.purged", "213"},
-      {"l1.removals.replaced", "214"},
-      {"commands.local", "100"},
-      {"commands.unknown", "107"},
-      {"invalidations.tracking", "130"},
-      {"invalidations.slot_moved", "134"},
-      {"fills.started", "140"},
-      {"fills.joined", "141"},
-      {"fills.installed", "142"},
-      {"fills.discarded", "143"},
-      {"fills.forwarded", "144"},
-      {"bytes.client_in", "170"},
-      {"bytes.client_out", "171"},
-      {"bytes.upstream_in", "173"},
-      {"bytes.upstream_out", "174"},
-      {"clients.connected", "601"},
-      {"clients.max", "602"},
-      {"clients.accepted", "160"},
-      {"clients.refused", "161"},
-      {"clients.closed_idle", "162"},
-      {"clients.closed_output", "163"},
-      {"clients.protocol_errors", "164"},
-      {"buffers.bytes", "603"},
-      {"buffers.limit_bytes", "604"},
-      {"upstream.errors", "154"},
-      {"upstream.timeouts", "153"},
-      {"upstream.retries", "152"},
-      {"upstream.redirects_moved", "150"},
-      {"upstream.redirects_ask", "151"},
-      {"upstream.topology_version", "501"},
-      {"upstream.topology_age_ms", "502"},
-      {"upstream.latency.count", "120"},
-      {"upstream.latency.sum_us", "2500000"},
-      {"upstream.latency.buckets_up_to_us.50", "1"},
-      {"upstream.latency.buckets_up_to_us.inf", "15"},
-      {"upstream.fill_latency.count", "7"},
-      {"upstream.nodes[0].endpoint", "10.0.0.1:7000"},
-      {"upstream.nodes[0].state", "verified"},
-      {"upstream.nodes[0].connections", "401"},
-      {"upstream.nodes[0].requests", "402"},
-      {"upstream.nodes[0].errors", "403"},
-      {"upstream.nodes[0].pending", "404"},
-      {"upstream.nodes[0].verified_age_ms", "405"},
-      {"upstream.nodes[0].invalidations", "406"},
-      {"upstream.nodes[1].verified_age_ms", "-1"},
-      {"workers[0].clients", "301"},
-      {"workers[1].commands", "304"},
-      {"workers[1].loop_age_ms", "-1"},
-  };
-  for (const auto& [path, value] : expected) {
+  for (const auto& [path, value] : kExpectedJson) {
     INFO(path);
     REQUIRE(json.count(path) == 1);
     CHECK(json.at(path) == value);
@@ -148,8 +149,9 @@ TEST_CASE("INFO has the numbers people look for") {
   CHECK(info.at("nearcached_commands_cached_read") == "101");
   CHECK(info.at("nearcached_clients") == "601");
   CHECK(info.at("nearcached_nodes") == "2");
-  CHECK(info.at("nearcached_node0") == "endpoint=10.0.0.1:7000,state=verified,connections=401,requests=402,errors=403,"
-                                       "pending=404,verified_age_ms=405,invalidations=406");
+  CHECK(info.at("nearcached_node0") ==
+        "endpoint=10.0.0.1:7000,state=verified,connections=401,requests=402,errors=403,"
+        "pending=404,verified_age_ms=405,invalidations=406");
 }
 
 TEST_CASE("INFO's names can't be taken for the upstream's own") {

@@ -29,7 +29,8 @@ class StrictJson {
   explicit StrictJson(std::string_view text) : text_(text) {}
 
   void space() {
-    while (!text_.empty() && std::string_view(" \t\r\n").find(text_.front()) != std::string_view::npos) text_.remove_prefix(1);
+    while (!text_.empty() && std::string_view(" \t\r\n").find(text_.front()) != std::string_view::npos)
+      text_.remove_prefix(1);
   }
   bool take(char c) {
     if (text_.empty() || text_.front() != c) return false;

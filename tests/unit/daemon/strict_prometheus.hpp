@@ -15,8 +15,8 @@ namespace nearcached::daemon::testing {
 struct PrometheusFamily {
   std::string type;
   std::string help;
-  std::map<std::string, double> samples;          // "name{a=\"b\",c=\"d\"}" with labels sorted -> value
-  std::set<std::string> label_names;              // of all its samples, le excepted
+  std::map<std::string, double> samples;  // "name{a=\"b\",c=\"d\"}" with labels sorted -> value
+  std::set<std::string> label_names;      // of all its samples, le excepted
 };
 
 // Throws std::runtime_error naming the line that is wrong.
@@ -74,7 +74,8 @@ class StrictPrometheus {
     family_.help = rest.substr(n + 1);
     for (std::size_t i = 0; i < family_.help.size(); ++i) {
       if (family_.help[i] != '\\') continue;
-      require(i + 1 < family_.help.size() && (family_.help[i + 1] == '\\' || family_.help[i + 1] == 'n'), "bad escape in HELP");
+      require(i + 1 < family_.help.size() && (family_.help[i + 1] == '\\' || family_.help[i + 1] == 'n'),
+              "bad escape in HELP");
       ++i;
     }
   }
@@ -101,7 +102,8 @@ class StrictPrometheus {
     const std::string number(rest.substr(1));
     char* end = nullptr;
     found.value = std::strtod(number.c_str(), &end);
-    require(end == number.c_str() + number.size() && std::isspace(static_cast<unsigned char>(number.front())) == 0, "not a number");
+    require(end == number.c_str() + number.size() && std::isspace(static_cast<unsigned char>(number.front())) == 0,
+            "not a number");
     add(std::move(found));
   }
 
@@ -159,7 +161,8 @@ class StrictPrometheus {
     if (family_.type == "histogram") {
       require(!buckets_.empty(), "a histogram without buckets before");
       for (std::size_t i = 1; i < buckets_.size(); ++i) {
-        require(buckets_[i].first > buckets_[i - 1].first && buckets_[i].second >= buckets_[i - 1].second, "buckets not in order before");
+        require(buckets_[i].first > buckets_[i - 1].first && buckets_[i].second >= buckets_[i - 1].second,
+                "buckets not in order before");
       }
       require(buckets_.back().first > 1e300 && buckets_.back().second == count_, "the last bucket is not the count before");
     }

@@ -3,7 +3,7 @@
 #include <catch2/catch.hpp>
 #include <random>
 
-#include "strict_json.hpp"
+#include "tests/unit/daemon/strict_json.hpp"
 
 namespace nearcached::daemon {
 namespace {
@@ -28,8 +28,9 @@ std::string json_round_trip(std::string_view text) {
 }
 
 TEST_CASE("the JSON checker of these tests refuses what is not JSON") {
-  for (const std::string_view bad : {"", "{", "{}}", "{\"a\":1,}", "[1,]", "01", "1.", "-", "\"\n\"", "\"\\x41\"", "\"\\ud800\"",
-                                     "\"\x80\"", "\"\xc0\x80\"", "{\"a\":1,\"a\":2}", "nul", "{a:1}", "\"a", "1 2"}) {
+  for (const std::string_view bad :
+       {"", "{", "{}}", "{\"a\":1,}", "[1,]", "01", "1.", "-", "\"\n\"", "\"\\x41\"", "\"\\ud800\"", "\"\x80\"",
+        "\"\xc0\x80\"", "{\"a\":1,\"a\":2}", "nul", "{a:1}", "\"a", "1 2"}) {
     INFO(bad);
     CHECK_FALSE(testing::StrictJson::parse(bad));
   }
@@ -52,7 +53,8 @@ TEST_CASE("code points of every length come back as they were, at the borders of
 }
 
 TEST_CASE("overlong forms, surrogates and values past the last code point are replaced") {
-  for (const std::string_view text : {"\xc0\xaf", "\xe0\x80\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xff\xfe"}) {
+  for (const std::string_view text :
+       {"\xc0\xaf", "\xe0\x80\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xff\xfe"}) {
     const std::string back = json_round_trip(text);
     CHECK(back.size() == 3 * text.size());
     CHECK(back.find_first_not_of("\xef\xbf\xbd") == std::string::npos);
@@ -102,13 +104,16 @@ TEST_CASE("line breaks and terminal controls can't leave a log value") {
   CHECK(log_value(std::string_view("\0", 1)) == R"("\u0000")");
   CHECK(log_value("\x1b[2J") == R"("\u001b[2J")");
   CHECK(log_value("\x7f") == R"("\u007f")");
-  CHECK(log_value("\xc2\x9b" "2J") == R"("\u009b2J")");        // CSI as one C1 control
-  CHECK(log_value("\xe2\x80\xa8") == R"("\u2028")");           // line separator
-  CHECK(log_value("\x9b" "2J") == R"("\x9b2J")");              // the same as a raw byte
+  CHECK(log_value("\xc2\x9b"
+                  "2J") == R"("\u009b2J")");          // CSI as one C1 control
+  CHECK(log_value("\xe2\x80\xa8") == R"("\u2028")");  // line separator
+  CHECK(log_value("\x9b"
+                  "2J") == R"("\x9b2J")");  // the same as a raw byte
 }
 
 TEST_CASE("printable text holds no control character, no wrong byte, and the rest unchanged") {
-  CHECK(printable("a\r\nb\x01\xff" "c\xc3\xa4") == "a??b??c\xc3\xa4");
+  CHECK(printable("a\r\nb\x01\xff"
+                  "c\xc3\xa4") == "a??b??c\xc3\xa4");
   CHECK(printable("") == "");
 }
 
