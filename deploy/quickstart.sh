@@ -16,6 +16,7 @@ replicas=0
 port=6380
 admin_port=9180
 binary=${NEARCACHED_BINARY:-}
+unset NEARCACHED_BINARY  # the daemon takes variables of that prefix for settings
 folder=
 node_ports=()
 node_pids=()
@@ -175,8 +176,7 @@ sidecar_is_ready() {
 
 start_sidecar() {
   say "starting nearcached on 127.0.0.1:$port, admin on 127.0.0.1:$admin_port"
-  start "$folder/sidecar.log" "$binary" --listen "127.0.0.1:$port" --upstream "$upstream" \
-    --set "admin.listen=127.0.0.1:$admin_port"
+  start "$folder/sidecar.log" "$binary" --listen "127.0.0.1:$port" --upstream "$upstream" --admin "127.0.0.1:$admin_port"
   sidecar_pid=$!
   wait_for 20 "nearcached to be ready" sidecar_is_ready
 }

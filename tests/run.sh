@@ -13,7 +13,7 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 readonly all_stages=(style unit mock redis chaos quickstart asan tsan fuzz)
-readonly fuzz_seconds=${NEARCACHED_FUZZ_SECONDS:-20}  # per target
+readonly fuzz_seconds=20  # per target
 jobs=$(nproc)
 stages=()
 passed=0
@@ -69,15 +69,18 @@ install_packages() {
   say "not all packages could be installed; going on with what is here"
 }
 
-# Once per preset and run. TARGETS empty: everything.
-build() {  # PRESET [TARGET...]
-  local preset=$1 log=build/$1/build.log begun=$SECONDS
-  shift
+# Once per preset and run.
+build() {  # PRESET
+  local preset=$1 log=build/$1/build.log begun=$SECONDS options=(-DNEARCACHED_TESTS=ON) targets=()
   [[ $made_builds == *" $preset "* ]] && return 0
   [[ $broken_builds == *" $preset "* ]] && return 1
+  if [[ $preset == fuzz ]]; then
+    options+=("-DNEARCACHED_FUZZ_SECONDS=$fuzz_seconds")
+    targets=(--target fuzzers)
+  fi
   mkdir -p "build/$preset"
-  if cmake --preset "$preset" -DNEARCACHED_TESTS=ON >"$log" 2>&1 &&
-    cmake --build "build/$preset" -j "$jobs" ${1:+--target "$@"} >>"$log" 2>&1; then
+  if cmake --preset "$preset" "${options[@]}" >"$log" 2>&1 &&
+    cmake --build "build/$preset" -j "$jobs" "${targets[@]}" >>"$log" 2>&1; then
     made_builds+="$preset "
     say "built $preset in $((SECONDS - begun)) s"
   else
@@ -90,7 +93,7 @@ build() {  # PRESET [TARGET...]
 # Sanitizers write what they find beside the build: a report of a daemon that a test has killed counts as well.
 export_sanitizer_options() {  # DIRECTORY
   local common="log_path=$PWD/$1/sanitizer:exitcode=86"
-  export ASAN_OPTIONS="$common:detect_stack_use_after_return=1:strict_string_checks=1:print_stacktrace=1"
+  export ASAN_OPTIONS="$common:detect_stack_use_after_return=1:strict_string_checks=1"
   export UBSAN_OPTIONS="$common:print_stacktrace=1"
   export TSAN_OPTIONS="$common:second_deadlock_stack=1:history_size=4"
   rm -f "$1"/sanitizer.*
@@ -165,11 +168,12 @@ run_stage() {
     mock | redis | chaos) build release && run_label release "$1" 1 ;;
     quickstart) build release && run_quickstart ;;
     asan | tsan) run_sanitized "$1" ;;
-    fuzz) build fuzz && NEARCACHED_FUZZ_SECONDS=$fuzz_seconds run_label fuzz fuzz "$jobs" ;;
+    fuzz) build fuzz && run_label fuzz fuzz "$jobs" ;;
   esac
 }
 
 parse_arguments "$@"
+if [[ ${CI:-} == true ]]; then export NEARCACHED_CI=1; fi
 install_packages
 for stage in "${stages[@]}"; do
   run_stage "$stage"
