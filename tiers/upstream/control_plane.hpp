@@ -38,15 +38,15 @@ struct ControlEvent {
 };
 
 struct ControlPlaneOptions {
-  std::vector<Endpoint> seeds;  // 1..n; without cluster only the first is used
+  std::vector<Endpoint> seeds{};  // 1..n; without cluster only the first is used
   bool cluster = false;
-  Credentials credentials;  // of the configuration; may be empty
+  Credentials credentials{};  // of the configuration; may be empty
   std::chrono::milliseconds connect_timeout{1000};
   std::chrono::milliseconds command_timeout{1000};
   std::chrono::milliseconds poll_interval{1000};  // topology, jittered by 10 %
-  std::chrono::milliseconds refresh_interval_min{
-      50};  // asked-for refreshes are not sent more often; doubles up to 1 s while they fail
-  std::function<void(const ControlEvent&)> on_event;  // called on the control thread; may be empty
+  // Asked-for refreshes are not sent more often; doubles up to 1 s while they fail.
+  std::chrono::milliseconds refresh_interval_min{50};
+  std::function<void(const ControlEvent&)> on_event{};  // called on the control thread; may be empty
 };
 
 // Runs a thread of its own with an Asio io_context; its links speak RESP2 through hiredis's reader. All public functions may

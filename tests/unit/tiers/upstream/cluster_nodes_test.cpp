@@ -8,12 +8,15 @@ namespace {
 
 // As Redis 7.0 writes it, with one slot leaving and one arriving.
 const std::string kText =
-    "07c37dfeb235213a872192d90877d0cd55635b91 127.0.0.1:30004@31004,hostname4 slave e7d1eecce10fd6bb5eb35b9f99a514335d9ba9ca 0 "
+    "07c37dfeb235213a872192d90877d0cd55635b91 127.0.0.1:30004@31004,hostname4 slave "
+    "e7d1eecce10fd6bb5eb35b9f99a514335d9ba9ca 0 "
     "1426238317239 4 connected\n"
-    "67ed2db8d677e59ec4a4cefb06858cf2a1a89fa1 127.0.0.1:30002@31002,hostname2 master - 0 1426238316232 2 connected 5461-10922\n"
+    "67ed2db8d677e59ec4a4cefb06858cf2a1a89fa1 127.0.0.1:30002@31002,hostname2 master - 0 1426238316232 2 connected "
+    "5461-10922\n"
     "e7d1eecce10fd6bb5eb35b9f99a514335d9ba9ca 127.0.0.1:30001@31001,hostname1 myself,master - 0 0 7 connected 0-5459 5462 "
     "[93->-292f8b365bb7edb5e285caf0b7e6ddc7265d2f4f] [16383-<-67ed2db8d677e59ec4a4cefb06858cf2a1a89fa1]\n"
-    "6ec23923021cf3ffec47632106199cb7f496ce01 127.0.0.1:30005@31005,hostname5 slave 67ed2db8d677e59ec4a4cefb06858cf2a1a89fa1 0 "
+    "6ec23923021cf3ffec47632106199cb7f496ce01 127.0.0.1:30005@31005,hostname5 slave "
+    "67ed2db8d677e59ec4a4cefb06858cf2a1a89fa1 0 "
     "1426238316232 5 connected\n";
 
 std::string own_line(const std::string& flags, const std::string& slots) {
@@ -79,9 +82,10 @@ TEST_CASE("only the flag field says which line is the own one", "[cluster_nodes]
 }
 
 TEST_CASE("malformed lines give no view", "[cluster_nodes]") {
-  for (const char* slots : {" x", " 16384", " 0-16384", " 5-4", " -5", " 5-", " 5-6-7", " +5", " 5.", " 99999999999", " [", " []",
-                            " [5]", " [5->]", " [5->-]", " [5-x-abc]", " [5->abc]", " [16384->-abc]", " [->-abc]", " [5->-abc",
-                            " [5-<abc-]"}) {
+  for (const char* slots :
+       {" x",        " 16384",         " 0-16384",  " 5-4",      " -5",       " 5-",    " 5-6-7",  " +5",
+        " 5.",       " 99999999999",   " [",        " []",       " [5]",      " [5->]", " [5->-]", " [5-x-abc]",
+        " [5->abc]", " [16384->-abc]", " [->-abc]", " [5->-abc", " [5-<abc-]"}) {
     INFO(slots);
     CHECK_FALSE(parse_own_view(own_line("myself,master", slots)));
   }

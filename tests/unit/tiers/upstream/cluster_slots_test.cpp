@@ -115,8 +115,8 @@ TEST_CASE("the version is Redis's own name for it, on Valkey too", "[cluster_slo
 }
 
 TEST_CASE("COMMAND INFO of a known command", "[cluster_slots]") {
-  const auto entry = array({text("object"), number(-2), array({status("readonly"), status("movablekeys")}), number(2), number(-1),
-                            number(1), array({}), array({})});
+  const auto entry = array({text("object"), number(-2), array({status("readonly"), status("movablekeys")}), number(2),
+                            number(-1), number(1), array({}), array({})});
   const auto info = parse_command_info(array({entry}));
   REQUIRE(info);
   CHECK(info->known);
