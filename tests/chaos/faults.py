@@ -115,13 +115,25 @@ def kill_primary(cluster, board, sidecar_address, hot_key, bound_s):
     return victim, straight, through
 
 
-def reshard(cluster, slots):
-    """Moves a range of slots between two primaries: (from, to)."""
-    primaries = cluster.primaries()
-    source, target = primaries[0], primaries[-1]
+def lowest_slots(cluster, node, count):
+    """The slots that redis-cli would move away from this node: its lowest."""
+    owned = [slot for owner, first, last in cluster.slot_ranges() if owner is node for slot in range(first, last + 1)]
+    return set(sorted(owned)[:count])
+
+
+def reshard(cluster, slots, keys_by_heat):
+    """Moves slots between two primaries, from the one where that hits the hottest keys: (from, to, keys moved)."""
     cluster.wait_ok()
-    cluster.reshard(source, target, slots)
-    return source, target
+    key_slots = [key_slot(key) for key in keys_by_heat]
+
+    def heat(node):
+        moving = lowest_slots(cluster, node, slots)
+        return sum(1 / (rank + 1) for rank, slot in enumerate(key_slots) if slot in moving)
+
+    source, *others = sorted(cluster.primaries(), key=heat, reverse=True)
+    moving = lowest_slots(cluster, source, slots)
+    cluster.reshard(source, others[0], slots)
+    return source, others[0], sum(slot in moving for slot in key_slots)
 
 
 def calls_of_get(cluster):

@@ -12,13 +12,14 @@ Both ends are generous: the real interval lies inside. So a violation reported h
 tool's processes; and a stale read is missed only by as much as an acknowledgement took to reach the writer.
 """
 
+from array import array
 from bisect import bisect_left
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 NEVER = float("inf")
 
 
-@dataclass
+@dataclass(slots=True)
 class Write:
     key: int
     version: int
@@ -27,7 +28,7 @@ class Write:
     certain: bool
 
 
-@dataclass
+@dataclass(slots=True)
 class Read:
     """A read through the sidecar: when it was sent, when its answer was in, and what it said (None: no such key)."""
 
@@ -37,11 +38,15 @@ class Read:
     answered: float
 
 
-@dataclass
 class KeyHistory:
-    sent: dict = field(default_factory=dict)             # version -> time
-    certain_versions: list = field(default_factory=list)  # ascending
-    certain_times: list = field(default_factory=list)     # of the acknowledgements, ascending as well
+    """One key's writes. Plain arrays: a run of ten minutes has more than a million of them."""
+
+    __slots__ = ("sent", "certain_versions", "certain_times")
+
+    def __init__(self):
+        self.sent = array("d")              # of version 1, 2, 3 ...
+        self.certain_versions = array("q")  # ascending
+        self.certain_times = array("d")     # of their acknowledgements, ascending as well
 
     def until(self, version):
         """The last moment the upstream may have held this version."""
@@ -50,7 +55,9 @@ class KeyHistory:
 
     def since(self, version):
         """The first moment the upstream may have held it; NEVER for one that nobody wrote."""
-        return -NEVER if version == 0 else self.sent.get(version, NEVER)
+        if version == 0:
+            return -NEVER
+        return self.sent[version - 1] if version <= len(self.sent) else NEVER
 
     def is_certain(self, version):
         index = bisect_left(self.certain_versions, version)
@@ -65,7 +72,9 @@ class History:
 
     def _add(self, write):
         key = self.keys.setdefault(write.key, KeyHistory())
-        key.sent[write.version] = write.sent
+        key.sent.append(write.sent)
+        if len(key.sent) != write.version:
+            raise ValueError(f"key {write.key}: version {len(key.sent)} is missing from the history")
         if write.certain:
             key.certain_versions.append(write.version)
             key.certain_times.append(write.acknowledged)
@@ -100,4 +109,4 @@ class History:
         """The versions the upstream may hold when all is quiet: the last certain one and every uncertain one after it."""
         history = self.key(key)
         last = history.certain_versions[-1] if history.certain_versions else 0
-        return {last} | {version for version in history.sent if version > last}
+        return set(range(last, len(history.sent) + 1))

@@ -47,13 +47,22 @@ class Report:
 
     role: str
     operations: int = 0
-    writes: list = field(default_factory=list)
+    packed_writes: array = field(default_factory=lambda: array("d"))
     suspects: list = field(default_factory=list)       # Reads that were older than what was certain before they were sent
     regressions: list = field(default_factory=list)    # (key, version seen before, version seen now)
     violations: list = field(default_factory=list)     # (time, text)
     errors: list = field(default_factory=list)         # (time, first words)
     uncertain: Counter = field(default_factory=Counter)
     latencies: array = field(default_factory=lambda: array("d"))
+
+    def add_write(self, write):
+        self.packed_writes.extend((write.key, write.version, write.sent, write.acknowledged, write.certain))
+
+    def writes(self):
+        """The writes again, one by one."""
+        fields = iter(self.packed_writes)
+        for key, version, sent, acknowledged, certain in zip(*[fields] * 5):
+            yield Write(int(key), int(version), sent, acknowledged, bool(certain))
 
     def violation(self, text):
         if len(self.violations) < 1000:
@@ -231,7 +240,7 @@ def begin_write(board, key):
 def finish_write(board, report, chooser, write, certain, through_sidecar):
     write.certain = certain
     write.acknowledged = time.monotonic()
-    report.writes.append(write)
+    report.add_write(write)
     if not certain:
         chooser.rest(write.key)
         return
