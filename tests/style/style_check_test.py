@@ -13,7 +13,7 @@ LAYERS = """# Architecture
 protocol         ->
 tiers/l1         ->
 tiers/io         ->
-tiers/coherence  -> protocol
+tiers/coherence  -> protocol tiers/io/clock.hpp
 tiers            -> protocol tiers/*
 config           -> tiers tiers/*
 daemon           -> protocol tiers tiers/* config
@@ -86,6 +86,11 @@ class StyleCheckTest(unittest.TestCase):
     def test_a_tier_does_not_include_the_files_that_know_several_tiers(self):
         self.assert_found({"tiers/io/buffer.hpp": header("tiers/io/buffer.hpp", '#include "tiers/read_path.hpp"')},
                           "tiers/io may not include tiers ")
+
+    def test_an_edge_to_one_file_does_not_open_its_folder(self):
+        path = "tiers/coherence/flights.hpp"
+        self.assert_clean({path: header(path, '#include "tiers/io/clock.hpp"')})
+        self.assert_found({path: header(path, '#include "tiers/io/buffer.hpp"')}, "tiers/coherence may not include tiers/io")
 
     def test_a_subfolder_of_tiers_that_is_not_drawn_is_found(self):
         self.assert_found({"tiers/extra/thing.hpp": header("tiers/extra/thing.hpp")}, "is in no layer")
