@@ -20,20 +20,24 @@ namespace {
 constexpr std::size_t kNameBytesMax = 23;
 
 struct PackedName {
-  std::uint64_t words[3] = {};
-  friend constexpr bool operator==(const PackedName&, const PackedName&) = default;
+  std::uint64_t first = 0;
+  std::uint64_t second = 0;
+  std::uint64_t third = 0;
 };
+
+constexpr bool same(const PackedName& a, const PackedName& b) {
+  return ((a.first ^ b.first) | (a.second ^ b.second) | (a.third ^ b.third)) == 0;  // one branch instead of three
+}
 
 static_assert(std::endian::native == std::endian::little, "pack() and pack_slowly() agree on little-endian machines only");
 
 constexpr PackedName pack_slowly(std::string_view name) {
-  PackedName packed;
+  std::uint64_t words[3] = {};
   for (std::size_t i = 0; i < name.size(); ++i) {
     const auto byte = static_cast<unsigned char>(ascii_lower(name[i]));
-    packed.words[i / 8] |= static_cast<std::uint64_t>(byte) << (8 * (i % 8));
+    words[i / 8] |= static_cast<std::uint64_t>(byte) << (8 * (i % 8));
   }
-  packed.words[2] |= static_cast<std::uint64_t>(name.size()) << 56;
-  return packed;
+  return {words[0], words[1], words[2] | static_cast<std::uint64_t>(name.size()) << 56};
 }
 
 template <class Word>
@@ -63,21 +67,13 @@ std::uint64_t lower_8(std::uint64_t word) {
 
 // 1 to kNameBytesMax bytes.
 PackedName pack(std::string_view name) {
-  PackedName packed;
   const char* const text = name.data();
   const std::size_t bytes = name.size();
-  if (bytes <= 8) {
-    packed.words[0] = lower_8(load_up_to_8(text, bytes));
-  } else if (bytes <= 16) {
-    packed.words[0] = lower_8(load<std::uint64_t>(text));
-    packed.words[1] = lower_8(load_up_to_8(text + 8, bytes - 8));
-  } else {
-    packed.words[0] = lower_8(load<std::uint64_t>(text));
-    packed.words[1] = lower_8(load<std::uint64_t>(text + 8));
-    packed.words[2] = lower_8(load_up_to_8(text + 16, bytes - 16));
-  }
-  packed.words[2] |= static_cast<std::uint64_t>(bytes) << 56;
-  return packed;
+  const std::uint64_t length = static_cast<std::uint64_t>(bytes) << 56;
+  if (bytes <= 8) return {lower_8(load_up_to_8(text, bytes)), 0, length};
+  const std::uint64_t first = lower_8(load<std::uint64_t>(text));
+  if (bytes <= 16) return {first, lower_8(load_up_to_8(text + 8, bytes - 8)), length};
+  return {first, lower_8(load<std::uint64_t>(text + 8)), lower_8(load_up_to_8(text + 16, bytes - 16)) | length};
 }
 
 // Open addressing with linear probing, filled by the compiler: four slots per name keep the longest probe short without a
@@ -90,7 +86,7 @@ static_assert(kCommandCount * 4 <= kSlots, "a fuller table means longer probes: 
 
 // The multiplier is the best of 3000 random ones for these names: two probes at most.
 constexpr std::size_t home_slot(const PackedName& name) {
-  const std::uint64_t mixed = name.words[0] ^ std::rotl(name.words[1], 29) ^ std::rotl(name.words[2], 7);
+  const std::uint64_t mixed = name.first ^ std::rotl(name.second, 29) ^ std::rotl(name.third, 7);
   return static_cast<std::size_t>((mixed * 0x721754ef2904acedu) >> (64 - kSlotBits));
 }
 
@@ -154,7 +150,7 @@ const Command* find_command(std::string_view name) {
   for (std::size_t probe = 0; probe < kNameIndex.probes_max; ++probe) {
     const std::uint16_t position = kNameIndex.slots[slot];
     if (position == kEmptySlot) return nullptr;
-    if (kNameIndex.names[position] == wanted) return &kCommands[position];
+    if (same(kNameIndex.names[position], wanted)) return &kCommands[position];
     slot = (slot + 1) % kSlots;
   }
   return nullptr;
