@@ -10,7 +10,8 @@ REDIRECTIONS_MAX = 8
 class ClusterClient:
     """Follows MOVED and ASK; every other failure is the caller's. A write is sent again only after a redirection."""
 
-    def __init__(self, seeds, timeout):
+    def __init__(self, seeds, timeout, name=CLIENT_NAME):
+        self.name = name
         self.seeds = list(seeds)
         self.timeout = timeout
         self._clients = {}
@@ -26,7 +27,7 @@ class ClusterClient:
         if client is None or client.sock is None:
             client = Client(address, timeout=self.timeout)
             self._clients[address] = client
-            client.call("CLIENT", "SETNAME", CLIENT_NAME)
+            client.call("CLIENT", "SETNAME", self.name)
         return client
 
     def learn(self):

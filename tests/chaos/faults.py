@@ -105,14 +105,14 @@ class CarefulWriters:
         self.board.careful.value = 0
 
 
-def kill_primary(cluster, board, sidecar_address, hot_key, bound_s):
-    """kill -9 of the hot key's primary: (the node, seconds to the cluster's recovery, seconds to the sidecar's)."""
-    victim = cluster.owner_of(hot_key)
+def kill_primary(cluster, board, sidecar_address, victim, bound_s):
+    """kill -9: (seconds to the cluster's recovery, seconds to the sidecar's, GETs the victim had served till then)."""
     key = key_in_slot_of(victim, cluster, "probe")
     with CarefulWriters(board, cluster, victim):
+        gets = calls_of_get([victim])
         victim.kill()
         straight, through = probe_both_ways(cluster, sidecar_address, key, bound_s)
-    return victim, straight, through
+    return straight, through, gets
 
 
 def lowest_slots(cluster, node, count):
@@ -136,10 +136,10 @@ def reshard(cluster, slots, keys_by_heat):
     return source, others[0], sum(slot in moving for slot in key_slots)
 
 
-def calls_of_get(cluster):
-    """GETs the running nodes have served since they started."""
+def calls_of_get(nodes):
+    """GETs these nodes have served since they started; those that don't run count nothing."""
     total = 0
-    for node in cluster.nodes:
+    for node in nodes:
         if node.alive:
             match = re.search(r"calls=(\d+)", node.info("commandstats").get("cmdstat_get", ""))
             total += int(match[1]) if match else 0

@@ -117,6 +117,8 @@ class Run:
         self.recoveries = []      # (what, straight, through the sidecar)
         self.workers = []
         self.victim = None
+        self.gets_of_victim = 0  # its counter starts again when it does
+        self.connections_killed = None
         self.started = 0.0
 
     def say(self, text):
@@ -177,15 +179,16 @@ class Run:
         self.until(1.0)
 
     def kill_connections(self):
-        killed = kill_connections_of_others(self.cluster)
+        self.connections_killed = kill_connections_of_others(self.cluster)
         key = key_in_slot_of(self.cluster.owner_of(key_name(0)), self.cluster, "probe")
         straight, through = probe_both_ways(self.cluster, self.address, key, self.options.answer_bound)
         self.recoveries.append(("CLIENT KILL", straight, through))
-        self.say(f"CLIENT KILL of {killed} connections; served again after {through * 1000:.0f} ms")
+        self.say(f"CLIENT KILL of {self.connections_killed} connections; served again after {through * 1000:.0f} ms")
 
     def kill(self):
-        self.victim, straight, through = kill_primary(self.cluster, self.board, self.address, key_name(0),
-                                                      self.options.answer_bound)
+        self.victim = self.cluster.owner_of(key_name(0))
+        straight, through, self.gets_of_victim = kill_primary(self.cluster, self.board, self.address, self.victim,
+                                                              self.options.answer_bound)
         self.recoveries.append(("kill -9 of a primary", straight, through))
         self.say(f"kill -9 of primary {self.victim.address}; cluster serves its slots after {straight:.2f} s, "
                  f"sidecar after {through:.2f} s")
@@ -266,7 +269,7 @@ class Run:
 def run(options, cluster, sidecar, results):
     this = Run(options, cluster, sidecar, results)
     this.populate()
-    gets_before = calls_of_get(cluster)
+    gets_before = calls_of_get(cluster.nodes)
     memory = MemoryWatch(sidecar) if sidecar else None  # looks at the memory before the load
     this.start_load()  # forks: before the threads of the watch and of the probes are started
     if memory:
@@ -276,7 +279,7 @@ def run(options, cluster, sidecar, results):
     else:
         this.faults()
     reports = this.end_load()
-    gets_upstream = calls_of_get(cluster) - gets_before
+    gets_upstream = calls_of_get(cluster.nodes) + this.gets_of_victim - gets_before
 
     verdict = Verdict()
     reads = this.summarise(reports)
@@ -292,6 +295,7 @@ def run(options, cluster, sidecar, results):
                       f"{allowed / MEGABYTE:.1f} MB (start {memory.at_start / MEGABYTE:.1f} MB)")
         share = gets_upstream / max(1, reads)
         verdict.check(share <= UPSTREAM_SHARE_MAX, f"L1 was in use: the upstream saw {share:.0%} of the GETs")
+        verdict.check(this.connections_killed != 0, "CLIENT KILL met the sidecar's connections")
         verdict.check(sidecar.alive, "the sidecar is still running")
         if verdict.problems:
             print("the sidecar's last lines:", *list(sidecar.log)[-40:], sep="\n    ")

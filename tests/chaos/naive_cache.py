@@ -18,8 +18,10 @@ from resp import ReplyError  # noqa: E402
 
 
 class Session(socketserver.StreamRequestHandler):
+    disable_nagle_algorithm = True
+
     def handle(self):
-        self.upstream = ClusterClient(self.server.seeds, timeout=5.0)
+        self.upstream = ClusterClient(self.server.seeds, timeout=1.0, name="naive-cache")
         while True:
             line = self.rfile.readline()
             if not line:
@@ -41,6 +43,8 @@ class Session(socketserver.StreamRequestHandler):
             return b"+%b\r\n" % self.upstream.call(*parts)
         except ReplyError as error:
             return b"-%b\r\n" % str(error).encode()
+        except OSError as error:
+            return b"-ERR upstream: %b\r\n" % type(error).__name__.encode()
 
     def cached_get(self, key):
         server, now = self.server, time.monotonic()
