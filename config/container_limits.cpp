@@ -142,13 +142,15 @@ void check_memory(const Settings& settings, const ContainerLimits& limits, const
   const std::string memory = "the memory limit of " + format_bytes(limits.memory_bytes);
   if (l1 > l1_allowed) {
     fail(origins, "l1.max_bytes",
-         format_bytes(l1) + " is more than three quarters of " + memory + "; allowed: at most " +
-             std::to_string(l1_allowed) + " bytes, or auto");
+         format_bytes(l1) + " is more than three quarters of " + memory + "; allowed: at most " + format_bytes(l1_allowed) +
+             ", or auto");
   }
-  if (settings.limits.buffer_bytes > limits.memory_bytes - l1) {
+  const std::size_t buffers = settings.limits.buffer_bytes;
+  const std::size_t buffers_allowed = limits.memory_bytes - l1;
+  if (buffers > buffers_allowed) {
     fail(origins, "limits.buffer_bytes",
-         format_bytes(settings.limits.buffer_bytes) + " and l1.max_bytes together are more than " + memory +
-             "; allowed: at most " + std::to_string(limits.memory_bytes - l1) + " bytes, or auto");
+         format_bytes(buffers) + " and l1.max_bytes, " + format_bytes(l1) + ", are more than " + memory +
+             "; allowed: at most " + format_bytes(buffers_allowed) + ", or auto");
   }
 }
 

@@ -137,7 +137,9 @@ class Builder : public YAML::EventHandler {
 };
 
 Value parse_yaml(std::string_view text, const std::string& file) {
-  std::istringstream stream{std::string(text)};
+  // yaml-cpp takes a quote that is never closed for closed if the file ends with a newline; without one it is an error.
+  const std::size_t last = text.find_last_not_of(" \t\r\n");
+  std::istringstream stream{std::string(text.substr(0, last == std::string_view::npos ? 0 : last + 1))};
   Builder builder(file);
   try {
     YAML::Parser parser(stream);

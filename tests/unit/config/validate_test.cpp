@@ -1,0 +1,72 @@
+#include "config/validate.hpp"
+
+#include <catch2/catch.hpp>
+
+#include "config/loader.hpp"
+#include "tests/unit/config/temp_dir.hpp"
+
+namespace nearcached::config {
+namespace {
+
+using Catch::Contains;
+using Catch::Equals;
+using Catch::StartsWith;
+
+// The error of a file that names an upstream in its first line.
+std::string error_of(const std::string& text) {
+  Configuration configuration;
+  load_text(configuration, "upstream: { url: 'redis://h' }\n" + text, "n.yaml");
+  return message_of<ConfigError>([&] { validate(configuration); });
+}
+
+std::string error_of_upstream(const std::string& upstream) {
+  Configuration configuration;
+  load_text(configuration, "upstream:\n  url: 'redis://h'\n" + upstream, "n.yaml");
+  return message_of<ConfigError>([&] { validate(configuration); });
+}
+
+TEST_CASE("defaults with an upstream are valid") { CHECK(error_of("").empty()); }
+
+TEST_CASE("there must be an upstream") {
+  CHECK_THAT(message_of<ConfigError>([] { validate({}); }), StartsWith("upstream.url: is not given; allowed: "));
+}
+
+TEST_CASE("password and password_file exclude each other") {
+  const TempDir directory;
+  const std::string file = directory.write("pw", "x\n");
+  CHECK_THAT(error_of_upstream("  password_file: '" + file + "'\n  password: x\n"),
+             Equals("n.yaml:4: upstream.password: is given together with upstream.password_file; allowed: one of them"));
+  CHECK(error_of_upstream("  password_file: '" + file + "'\n").empty());
+  CHECK(error_of_upstream("  password: x\n").empty());
+}
+
+TEST_CASE("an unusable password file is found before anything runs") {
+  CHECK_THAT(error_of_upstream("  password_file: /does/not/exist\n"),
+             StartsWith("n.yaml:3: upstream.password_file: \"/does/not/exist\" can't be read; allowed: "));
+}
+
+TEST_CASE("a client is paused before it is closed") {
+  CHECK_THAT(
+      error_of("limits:\n  output_bytes: 2MB\n  output_pause_bytes: 3MB\n"),
+      Equals("n.yaml:4: limits.output_pause_bytes: 3MB is more than limits.output_bytes, 2MB; allowed: at most that"));
+  CHECK_THAT(error_of("limits:\n  output_bytes: 512KB\n"),
+             StartsWith("n.yaml:3: limits.output_pause_bytes: 1MB is more than limits.output_bytes, 512KB"));
+  CHECK(error_of("limits: { output_bytes: 2MB, output_pause_bytes: 2MB }").empty());
+}
+
+TEST_CASE("an entry is not larger than L1") {
+  CHECK_THAT(error_of("l1:\n  max_bytes: 10MB\n  max_item_bytes: 11MB\n"),
+             StartsWith("n.yaml:4: l1.max_item_bytes: 11MB is more than l1.max_bytes, 10MB"));
+  CHECK(error_of("l1: { max_bytes: auto, max_item_bytes: 100MB }").empty());
+  CHECK(error_of("l1: { enabled: false, max_bytes: 10MB, max_item_bytes: 11MB }").empty());
+}
+
+TEST_CASE("clients and admin have addresses of their own") {
+  CHECK_THAT(error_of("listen: [ 'a:1', '[::1]:9180' ]\nadmin:\n  listen: '[::1]:9180'\n"),
+             Equals("n.yaml:4: admin.listen: \"[::1]:9180\" is in listen too; allowed: an address of its own, or off"));
+  CHECK_THAT(error_of("listen: [ '127.0.0.1:9180' ]"), StartsWith("n.yaml:2: admin.listen: "));
+  CHECK(error_of("listen: [ '127.0.0.1:9180' ]\nadmin: { listen: off }").empty());
+}
+
+}  // namespace
+}  // namespace nearcached::config
