@@ -22,6 +22,7 @@
 #include <utility>
 #include <vector>
 
+#include "daemon/process_usage.hpp"
 #include "tests/unit/daemon/sample_snapshot.hpp"
 #include "tests/unit/daemon/strict_json.hpp"
 #include "tests/unit/daemon/strict_prometheus.hpp"
@@ -327,20 +328,34 @@ TEST_CASE("a client that sends nothing, half a request, or one byte now and then
   CHECK(kept.closed());
 }
 
+// Waits, bounded, for what another thread does.
+template <typename Condition>
+bool eventually(Condition condition) {
+  constexpr int kStepMs = 5;
+  for (int waited = 0; waited < kPatienceMs; waited += kStepMs) {
+    if (condition()) return true;
+    ::poll(nullptr, 0, kStepMs);
+  }
+  return false;
+}
+
 TEST_CASE("a client that takes no answers is closed and holds up nobody") {
   AdminServer::Options options = local_options();
   options.timeout = milliseconds(200);
   AdminHandlers handlers = sample_handlers();
   handlers.stats = [] {
     StatsSnapshot s;
-    s.coherence_reason = std::string(8u << 20, 'x');  // far more than socket buffers take
+    s.coherence_reason = std::string(24u << 20, 'x');  // far more than socket buffers take
     return s;
   };
   Running running(options, handlers);
+  const std::uint64_t fds_without_clients = read_process_usage().open_fds;
   Client stuck(running.server);
   stuck.send("GET /stats HTTP/1.1\r\nHost: x\r\n\r\n");
   CHECK(Client(running.server).get("/livez").status == 200);
   CHECK(Client(running.server).get("/livez").status == 200);
+  CHECK(eventually([&] { return read_process_usage().open_fds == fds_without_clients + 1; }));  // our end alone
+  CHECK_FALSE(stuck.read_reply());
 }
 
 TEST_CASE("connections are bounded: a newcomer takes the place of the one idle for longest, and is served") {
