@@ -1,13 +1,15 @@
 // The L1: key -> encoded reply, shared by all workers, bounded to the byte.
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
+
+#include "tiers/l1/policy_node.hpp"
 
 namespace nearcached::tiers::l1 {
 
@@ -40,14 +42,60 @@ struct KeyRef {
 // Seeded per process (hash flooding).
 [[nodiscard]] std::uint64_t hash_key(std::string_view key);
 
-// An immutable cached reply. Reachable only under a ReadGuard of the thread.
+// An immutable cached reply, in one block of the heap. Reachable only under a ReadGuard of the thread.
+//
+//   [ stamp 12 | policy node 16 | reply length 4 | expiry 4 + 1 | key length 2 ]( realm 4 | key length 4 ) key  reply
+//
+// 38 bytes before the key; the part in parentheses only in *wide* entries, those of a realm that is not 0 or of a key of 64 KiB
+// and more: one application with one identity doesn't pay for it. The expiry is exact, 39 bits of milliseconds (17 years of
+// uptime), saturating downwards, so that an entry never outlives its deadline. Immutable means: what readers look at; the
+// policy's node is written under the shard's mutex, its counter by touch().
 class Entry {
  public:
-  [[nodiscard]] std::string_view reply() const;   // RESP bytes as they go to the client
-  [[nodiscard]] std::string_view key() const;
-  [[nodiscard]] const Stamp& stamp() const;
-  [[nodiscard]] std::uint32_t realm() const;
-  [[nodiscard]] std::int64_t expires_at_ms() const;  // CLOCK_BOOTTIME milliseconds; never 0
+  [[nodiscard]] std::string_view reply() const noexcept { return {bytes() + key_length(), reply_length_}; }  // RESP, as sent to the client
+  [[nodiscard]] std::string_view key() const noexcept { return {bytes(), key_length()}; }
+  [[nodiscard]] const Stamp& stamp() const noexcept { return stamp_; }
+  [[nodiscard]] std::uint32_t realm() const noexcept { return is_wide() ? wide_word(0) : 0; }
+  // CLOCK_BOOTTIME milliseconds; never 0.
+  [[nodiscard]] std::int64_t expires_at_ms() const noexcept {
+    return static_cast<std::int64_t>((std::uint64_t{node_.owner} & kExpiryHighMask) << 32 | expiry_low_);
+  }
+
+ private:
+  friend class Shard;
+  friend class Store;
+
+  static constexpr std::uint8_t kWideBit = 0x80;  // of node_.owner; the rest of it holds the expiry's upper bits
+  static constexpr std::uint8_t kExpiryHighMask = 0x7F;
+  static constexpr std::size_t kWideBytes = 8;
+
+  Entry() = default;
+  // Of the block to allocate.
+  [[nodiscard]] static std::size_t bytes_for(const KeyRef& key, std::string_view reply) noexcept;
+  [[nodiscard]] static bool needs_wide(const KeyRef& key) noexcept;
+  // Null without memory. Ends with free().
+  [[nodiscard]] static Entry* create(const KeyRef& key, std::string_view reply, const Stamp& stamp,
+                                     std::int64_t expires_at_ms) noexcept;
+  // Takes the older entry's place in the policy.
+  void inherit(const Entry& older) noexcept;
+  // An unlinked entry's links are free for the list of what waits for its readers.
+  void set_retired_next(const Entry* next) noexcept;
+  [[nodiscard]] Entry* retired_next() const noexcept;
+  [[nodiscard]] bool is_wide() const noexcept { return (node_.owner & kWideBit) != 0; }
+  [[nodiscard]] std::uint32_t wide_word(int index) const noexcept {
+    std::uint32_t word;
+    std::memcpy(&word, tail_ + index * 4, sizeof word);
+    return word;
+  }
+  [[nodiscard]] std::size_t key_length() const noexcept { return is_wide() ? wide_word(1) : key_length_; }
+  [[nodiscard]] const char* bytes() const noexcept { return tail_ + (is_wide() ? kWideBytes : 0); }
+
+  Stamp stamp_;
+  PolicyNode node_;
+  std::uint32_t reply_length_ = 0;
+  std::uint32_t expiry_low_ = 0;
+  std::uint16_t key_length_ = 0;
+  char tail_[2] = {};  // goes on behind the object
 };
 
 enum class InstallResult : std::uint8_t {
@@ -69,16 +117,31 @@ struct Stats {
   std::uint64_t removals[kRemovals] = {};
 };
 
+class Shard;
+
+// Shards of (open-addressing table of tagged pointers, policy, ghosts), each with a mutex for writers; readers take none.
+//
+// Why this and not a striped hash map: a hit costs two cache lines of table at most, the entry's own, and at its first hit since
+// the policy looked one store to it; readers of one key never contend. The price is paid by writers: what readers may still see
+// is freed two epochs later (epoch.hpp) and is charged against the budget until then, so that many large replacements inside one
+// long guard are refused; and a table that grows is copied under its shard's mutex (readers go on in the old one).
+// The budget is split evenly and held per shard: no shard ever holds more than its part, so the sum needs no lock to be right.
+// `shards` is an upper bound: there are never so many that the largest item would be over a tenth of a shard.
+// Threading: all members may be called from any thread, maintain() from one at a time. Constructor and destructor alone.
+// Invariants: stats().bytes <= max_bytes and stats().items <= max_items at every instant; a key and realm is present at most once.
 class Store {
  public:
+  // The options must be valid.
   explicit Store(const Options& options);
   ~Store();
+  Store(const Store&) = delete;
+  Store& operator=(const Store&) = delete;
 
   // Read-side critical section (epoch-based reclamation): what find() returns stays valid until the guard ends. Enter it
   // once per batch of requests, not per request; never hold it while blocking. A thread registers itself on first use.
   class ReadGuard {
    public:
-    explicit ReadGuard(Store& store);
+    explicit ReadGuard(Store& store) noexcept;
     ~ReadGuard();
     ReadGuard(const ReadGuard&) = delete;
     ReadGuard& operator=(const ReadGuard&) = delete;
@@ -88,24 +151,43 @@ class Store {
   [[nodiscard]] const Entry* find(const KeyRef& key) const noexcept;
   void prefetch(std::uint64_t hash) const noexcept;
   // The one relaxed counter bump of a hit.
-  static void touch(const Entry& entry) noexcept;
+  static void touch(const Entry& entry) noexcept {
+    if (entry.node_.uses.load(std::memory_order_relaxed) < kUsesMax) entry.node_.uses.store(kUsesMax, std::memory_order_relaxed);
+  }
 
   // Replaces what is there. `still_current` is called once, under the shard's lock, just before the entry becomes visible:
   // what makes it false must do so *before* it calls erase(), then no stale entry can survive (coherence.md, Installing).
+  // Unless the answer is kInstalled or kNotCurrent the realm's older entry is gone: the value that was refused is the truth.
   InstallResult install(const KeyRef& key, std::string_view reply, const Stamp& stamp, std::int64_t expires_at_ms,
                         std::int64_t now_ms, const std::function<bool()>& still_current);
 
+  // Drops the key in every realm, known by its hash alone: in about one of 4,000 calls another key's entry goes with it, which
+  // is always safe, and nobody has to keep a copy of the key until its write is acknowledged. Returns how many entries went.
+  std::size_t erase(std::uint64_t hash, Removal reason);
   // Drops the key in every realm. Returns how many entries went.
   std::size_t erase(std::uint64_t hash, std::string_view key, Removal reason);
   // Drops one realm's entry.
   bool erase(const KeyRef& key, Removal reason);
 
   // Background work, bounded: looks at up to `entries_max` entries, drops those expired or for which `dead` is true,
-  // and evicts down to the soft limit. Called by one thread now and then. Returns how many entries went.
+  // and evicts down to the soft limit, again up to `entries_max`. Frees what no reader can see any more. No shard's mutex is
+  // held for more than 64 entries. Called by one thread now and then. Returns how many entries went.
   std::size_t maintain(std::int64_t now_ms, std::size_t entries_max, const std::function<bool(const Entry&)>& dead);
 
   [[nodiscard]] Stats stats() const;
-  [[nodiscard]] const Options& options() const;
+  [[nodiscard]] const Options& options() const noexcept { return options_; }
+  [[nodiscard]] std::size_t shard_count() const noexcept { return shard_count_; }
+
+ private:
+  [[nodiscard]] Shard& shard_of(std::uint64_t hash) const noexcept;
+
+  // Constant after construction.
+  Options options_;
+  std::size_t shard_count_;
+  std::size_t item_bytes_max_;  // the lesser of max_item_bytes and a tenth of the budget
+  std::unique_ptr<Shard[]> shards_;
+
+  std::size_t maintain_shard_ = 0;  // where maintain() goes on; its caller's
 };
 
 }  // namespace nearcached::tiers::l1
