@@ -1,7 +1,6 @@
 #include "protocol/request_parser.hpp"
 
 #include <algorithm>
-#include <climits>
 #include <cstring>
 
 #include "protocol/decimal.hpp"
@@ -146,7 +145,7 @@ ParseStatus RequestParser::parse_count(std::string_view input, const RequestLimi
     if (line == Line::kTooLong) return fail(Error::kBigCount);
     if (line == Line::kMissing || line_end_ + 1 >= input.size()) return ParseStatus::kNeedMore;
     const auto number = parse_decimal(input.substr(1, line_end_ - 1));
-    if (!number || *number > INT_MAX) return fail(Error::kBadCount);
+    if (!number) return fail(Error::kBadCount);
     count = *number;
     reencode_ = input[line_end_ + 1] != '\n';
     position_ = line_end_ + 2;
@@ -255,16 +254,15 @@ ParseStatus RequestParser::parse_inline(std::string_view input, const RequestLim
   const Line found = find_line(input, '\n', limits.inline_bytes_max);
   if (found == Line::kTooLong) return fail(Error::kBigInline);
   if (found == Line::kMissing) return ParseStatus::kNeedMore;
-  std::string_view line = input.substr(0, line_end_);
-  if (line.ends_with('\r')) line.remove_suffix(1);
   position_ = line_end_ + 1;
   reencode_ = true;
-  if (!split_inline(line)) return fail(Error::kUnbalancedQuotes);
+  if (!split_inline(input.substr(0, line_end_))) return fail(Error::kUnbalancedQuotes);
   stage_ = Stage::kFresh;
   return args_.empty() ? ParseStatus::kEmpty : ParseStatus::kComplete;
 }
 
-// sdssplitargs. Unescaped text is never longer than the line, so the scratch never moves under the views.
+// sdssplitargs; the CR of a CR LF is a blank like any other. Unescaped text is never longer than the line, so the scratch
+// never moves under the views.
 bool RequestParser::split_inline(std::string_view line) {
   scratch_.clear();
   scratch_.reserve(line.size());

@@ -129,6 +129,21 @@ TEST_CASE("only exactly one reply is a frame") {
   CHECK(tree.pushes().empty());
 }
 
+TEST_CASE("a frame that ended inside a push does not hide the pushes of the next one") {
+  ReplyTree tree;
+  REQUIRE_FALSE(tree.parse("*1\r\n>1\r\n"));
+  const std::string frame = "*1\r\n>0\r\n:1\r\n";
+  REQUIRE(tree.parse(frame));
+  CHECK(tree.pushes().size() == 1);
+}
+
+TEST_CASE("the longest line the framer takes is a frame, one byte more is none") {
+  const std::string longest = "+" + std::string(ReplyFramer::kLineBytesMax, 'x');
+  ReplyTree tree;
+  CHECK(tree.parse(longest + "\r\n"));
+  CHECK_FALSE(tree.parse(longest + "x\r\n"));
+}
+
 TEST_CASE("a tree that was never parsed is a null") { CHECK(ReplyTree().root().type == ReplyType::kNull); }
 
 TEST_CASE("an announced number of elements alone takes no nodes") {

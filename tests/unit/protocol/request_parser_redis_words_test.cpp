@@ -57,6 +57,9 @@ TEST_CASE("a count over the configured bound is an invalid multibulk length") {
   RequestLimits limits;
   CHECK(error_of("*1048576\r\n", limits) == "(waits)");
   CHECK(error_of("*1048577\r\n", limits) == "Protocol error: invalid multibulk length");
+  limits.args_max = 2147483647;
+  CHECK(error_of("*2147483647\r\n", limits) == "(waits)");
+  CHECK(error_of("*2147483648\r\n", limits) == "Protocol error: invalid multibulk length");
   limits.args_max = 2;
   CHECK(error_of("*2\r\n", limits) == "(waits)");
   CHECK(error_of("*3\r\n$1\r\n", limits) == "Protocol error: invalid multibulk length");

@@ -70,6 +70,7 @@ std::vector<std::string> corpus() {
       "*11\r\n$1\r\n1\r\n$1\r\n2\r\n$1\r\n3\r\n$1\r\n4\r\n$1\r\n5\r\n$1\r\n6\r\n$1\r\n7\r\n$1\r\n8\r\n$1\r\n9\r\n$"
       "2\r\n10\r\n$2\r\n11\r\n",
       "*1\r\n$4\r\nPING\r\n*1\r\n:3\r\nrest",
+      "*2\r\n$4\r\nECHO\r\n$7\r\n$1\r\nx\r\n\r\n*1\r\n$4\r\nPING\r\n",
       "*1\r\n$4\r\nPING\r\n*2\r\n$4\r\nECHO\r\n$-1\r\n",
       "PING\r\n*x\r\n",
       "ECHO \"open\r\nPING\r\n",
@@ -93,6 +94,23 @@ TEST_CASE("a stream cut in two anywhere gives the same commands") {
       connection.receive(std::string_view(stream).substr(cut));
       INFO(stream << " cut at " << cut);
       REQUIRE(connection.seen() == expected);
+    }
+  }
+}
+
+TEST_CASE("a stream cut in three anywhere gives the same commands") {
+  for (const std::string& stream : corpus()) {
+    if (stream.size() > 100) continue;
+    const Seen expected = whole(stream);
+    for (std::size_t first = 0; first <= stream.size(); ++first) {
+      for (std::size_t second = first; second <= stream.size(); ++second) {
+        Connection connection;
+        connection.receive(std::string_view(stream).substr(0, first));
+        connection.receive(std::string_view(stream).substr(first, second - first));
+        connection.receive(std::string_view(stream).substr(second));
+        INFO(stream << " cut at " << first << " and " << second);
+        REQUIRE(connection.seen() == expected);
+      }
     }
   }
 }
@@ -192,6 +210,15 @@ TEST_CASE("commands of the same shape need no new memory") {
   for (int i = 0; i < 100; ++i) round();
   CHECK(parser.memory_bytes() == memory);
   CHECK(parser.args().data() == slots);
+}
+
+TEST_CASE("arguments of an inline command stay where they were put while later ones are added") {
+  RequestParser parser;
+  const std::string line = "a " + std::string(20, 'b') + " " + std::string(2000, 'c') + "\r\n";
+  REQUIRE(parser.parse(line, {}) == ParseStatus::kComplete);
+  REQUIRE(parser.args().size() == 3);
+  CHECK(parser.args()[1].data() == parser.args()[0].data() + 1);
+  CHECK(parser.args()[2].data() == parser.args()[1].data() + 20);
 }
 
 TEST_CASE("the memory of a huge command is given back with the next one") {
