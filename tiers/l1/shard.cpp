@@ -86,7 +86,7 @@ InstallResult Shard::install(const KeyRef& key, std::string_view reply, const St
   };
   if (expires_at_ms <= now_ms) return refuse();
   // First the slot, which may cost memory or an eviction, then the room; from there nothing may move.
-  if (slot == Table::kNoSlot) slot = obtain_slot(key.hash);
+  if (slot == Table::kNoSlot) slot = obtain_slot(key.hash, now_ms);
   const std::size_t wanted = Entry::bytes_for(key, reply);
   if (!make_room(heap_bytes_bound(wanted), items, now_ms)) return refuse();
   Entry* const entry = Entry::create(key, reply, stamp, std::clamp<std::int64_t>(expires_at_ms, 1, kExpiryMax));

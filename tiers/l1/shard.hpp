@@ -33,9 +33,8 @@ struct Sweep {
 //
 // Two marks below the budget keep an install from ever waiting for readers: eviction starts inline at 15/16 of it, so that what
 // was evicted (charged until no reader can see it) has room to lie in; trim() keeps the shard below the soft limit so that
-// inline eviction is rare. What it is bad at: growing the table copies it under the mutex (about 50 ns per entry, writers of this
-// shard wait; readers don't), and only while the new one fits below the inline mark: a shard that is full of larger items
-// displaces instead, until they have made room.
+// inline eviction is rare. What it is bad at: growing the table copies it under the mutex (writers of this shard wait;
+// readers don't), and in a full shard the new table's memory is first evicted for.
 // Threading: members marked "mutex" are touched with mutex_ held; find() and prefetch() take nothing and need a read guard.
 // Invariants: held_ <= limits_.bytes; an entry is in exactly one slot, one policy queue and, when unlinked, the retired list.
 class alignas(64) Shard final : private PolicyItems {
@@ -74,10 +73,10 @@ class alignas(64) Shard final : private PolicyItems {
   // All of these: mutex.
   [[nodiscard]] Entry* entry_at(std::uint32_t slot) const noexcept;
   [[nodiscard]] std::uint32_t locate(const KeyRef& key) const noexcept;
-  std::uint32_t obtain_slot(std::uint64_t hash) noexcept;
+  std::uint32_t obtain_slot(std::uint64_t hash, std::int64_t now_ms) noexcept;
   std::uint32_t vacate_by_moving(std::uint64_t hash) noexcept;
   std::uint32_t vacate_by_displacing(std::uint64_t hash) noexcept;
-  bool grow() noexcept;
+  void grow(std::int64_t now_ms) noexcept;
   bool rebuild(std::uint32_t buckets) noexcept;
   void shrink_if_sparse() noexcept;
   void publish(std::uint32_t slot, std::uint64_t hash, Entry* entry) noexcept;

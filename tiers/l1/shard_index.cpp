@@ -13,6 +13,9 @@ constexpr std::uint32_t kBucketsMin = 8;
 constexpr std::uint32_t kBucketsMax = std::uint32_t{1} << 28;  // handles are 32 bits, the last one is kNone
 // A table this empty whose two buckets are full anyway holds one key in many realms: growing would not help.
 constexpr std::uint32_t kGrowFromPercent = 50;
+// In a shard that is full of entries the table has to be this full before entries are evicted for a larger one: displacing
+// one now and then is cheaper, displacing all the time would take the choice from the policy.
+constexpr std::uint32_t kEvictForGrowthFromPercent = 85;
 constexpr std::uint32_t kShrinkBelowPercent = 20;
 constexpr std::uint32_t kShrunkPercent = 60;
 // Entries fetched ahead while a table is copied: the copy reads every key.
@@ -25,14 +28,20 @@ std::uint32_t free_in(const Table& table, std::uint32_t start) {
   return Table::kNoSlot;
 }
 
+// The new table, and while it is filled the map of where things went.
+std::size_t rebuild_bytes(std::uint32_t old_slots, std::uint32_t buckets) {
+  return Table::bytes_for(buckets) + heap_bytes_bound(std::size_t{old_slots} * sizeof(std::uint32_t));
+}
+
 }  // namespace
 
-std::uint32_t Shard::obtain_slot(std::uint64_t hash) noexcept {
+std::uint32_t Shard::obtain_slot(std::uint64_t hash, std::int64_t now_ms) noexcept {
   std::uint32_t slot = table_.load(std::memory_order_relaxed)->free_slot(hash);
   if (slot != Table::kNoSlot) return slot;
   slot = vacate_by_moving(hash);
   if (slot != Table::kNoSlot) return slot;
-  if (grow()) slot = table_.load(std::memory_order_relaxed)->free_slot(hash);
+  grow(now_ms);  // also where it fails it may have evicted from these very buckets
+  slot = table_.load(std::memory_order_relaxed)->free_slot(hash);
   return slot != Table::kNoSlot ? slot : vacate_by_displacing(hash);
 }
 
@@ -64,17 +73,18 @@ std::uint32_t Shard::vacate_by_displacing(std::uint64_t hash) noexcept {
   return weakest;
 }
 
-bool Shard::grow() noexcept {
+void Shard::grow(std::int64_t now_ms) noexcept {
   const Table& table = *table_.load(std::memory_order_relaxed);
-  if (items() * 100 < std::size_t{table.slots()} * kGrowFromPercent) return false;
+  const std::size_t load_percent = items() * 100 / table.slots();
+  if (load_percent < kGrowFromPercent) return;
   std::uint32_t buckets = table.buckets();
   // The copy places without moving and can run into a full pair of buckets, the more so the fuller it is.
   for (int attempt = 0; attempt < 2; ++attempt) {
     buckets += std::max(buckets / 4, kBucketsMin);
-    if (buckets > kBucketsMax) return false;
-    if (rebuild(buckets)) return true;
+    if (buckets > kBucketsMax) return;
+    if (load_percent >= kEvictForGrowthFromPercent) make_room(rebuild_bytes(table.slots(), buckets), 0, now_ms);
+    if (rebuild(buckets)) return;
   }
-  return false;
 }
 
 void Shard::shrink_if_sparse() noexcept {
@@ -86,10 +96,9 @@ void Shard::shrink_if_sparse() noexcept {
 
 bool Shard::rebuild(std::uint32_t buckets) noexcept {
   Table& old = *table_.load(std::memory_order_relaxed);
-  const std::size_t map_bytes = std::size_t{old.slots()} * sizeof(std::uint32_t);
-  if (held() + Table::bytes_for(buckets) + heap_bytes_bound(map_bytes) > inline_mark()) return false;
+  if (!fits(rebuild_bytes(old.slots(), buckets), 0)) return false;
   Table* const fresh = Table::create(buckets);
-  auto* const map = static_cast<std::uint32_t*>(std::malloc(map_bytes));
+  auto* const map = static_cast<std::uint32_t*>(std::malloc(old.slots() * sizeof(std::uint32_t)));
   bool complete = fresh != nullptr && map != nullptr;
   for (std::uint32_t slot = 0; complete && slot < old.slots(); ++slot) {
     if (slot + kPrefetchDistance < old.slots()) __builtin_prefetch(entry_at(slot + kPrefetchDistance));

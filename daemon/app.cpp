@@ -1,0 +1,382 @@
+#include "daemon/app.hpp"
+
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <string_view>
+#include <utility>
+
+#include "config/upstream_url.hpp"
+#include "daemon/log.hpp"
+#include "tiers/io/clock.hpp"
+#include "tiers/io/socket.hpp"
+
+namespace nearcached::daemon {
+
+using tiers::coherence::FillLinkState;
+using tiers::upstream::ControlEvent;
+using tiers::upstream::Topology;
+
+namespace {
+
+constexpr std::int64_t kLiveWithinMs = 1000;
+constexpr std::int64_t kListenerRetryUs = 100'000;
+
+tiers::NearCacheOptions cache_options(const config::Settings& settings) {
+  tiers::NearCacheOptions options;
+  options.store = settings.l1.store;
+  options.enabled = settings.l1.enabled;
+  options.ttl_us = settings.l1.ttl.count() * 1000;
+  return options;
+}
+
+protocol::RequestLimits request_limits(const config::Limits& limits) {
+  return {limits.args, limits.bulk_bytes, limits.inline_bytes};
+}
+
+std::int64_t unix_ms() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
+}
+
+// Every client and every upstream connection takes a descriptor.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+std::string_view state_text(FillLinkState state) {
+  switch (state) {
+    case FillLinkState::kClosed: return "closed";
+    case FillLinkState::kGreeting: return "greeting";
+    case FillLinkState::kServing: return "tracking";
+    case FillLinkState::kRefused: return "refused";
+  }
+  return "closed";
+}
+
+}  // namespace
+
+// SIGTERM and SIGINT as an event of the main loop.
+class App::Signals final : public tiers::io::EventHandler {
+ public:
+  explicit Signals(App& app) : app_(app) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    fd_ = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    app_.loop_.watch(fd_, *this, EPOLLIN);
+  }
+  ~Signals() override {
+    app_.loop_.unwatch(fd_, *this);
+    close(fd_);
+  }
+
+ private:
+  void on_events(std::uint32_t) override {
+    signalfd_siginfo info{};
+    while (read(fd_, &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
+      if (app_.drain_until_us_ != 0) {
+        log::warn("stopping_now", {{"reason", "second signal"}});
+        app_.drain_until_us_ = 1;
+      } else {
+        app_.stop();
+      }
+    }
+  }
+
+  App& app_;
+  int fd_ = -1;
+};
+
+App::App(const config::Settings& settings, const config::ContainerLimits& limits)
+    : settings_(settings),
+      started_us_(tiers::io::boot_us()),
+      started_unix_ms_(unix_ms()),
+      cache_(cache_options(settings_)),
+      identities_(settings_.limits.identities, config::resolved_credentials(settings_.upstream)) {
+  raise_descriptor_limit();
+  log::info("starting", {{"version", NEARCACHED_VERSION},
+                         {"threads", settings_.threads},
+                         {"upstream", settings_.upstream.url.redacted()},
+                         {"l1_max_bytes", settings_.l1.enabled ? settings_.l1.store.max_bytes : 0},
+                         {"cpus_from", limits.cpus_source},
+                         {"memory_from", limits.memory_source}});
+  tiers::upstream::ControlPlaneOptions control;
+  control.seeds = settings_.upstream.url.endpoints;
+  control.cluster = settings_.upstream.url.kind == config::UpstreamKind::kCluster;
+  control.credentials = config::resolved_credentials(settings_.upstream);
+  control.connect_timeout = settings_.upstream.connect_timeout;
+  control.command_timeout = settings_.upstream.command_timeout;
+  control.on_event = [this](const ControlEvent& event) { on_control_event(event); };
+  control_ = std::make_unique<tiers::upstream::ControlPlane>(
+      control, [this](const tiers::upstream::TopologyPtr& topology) { on_topology(topology); });
+  shared_.reset(new Shared{settings_, request_limits(settings_.limits), cache_, identities_, *control_, resolver_,
+                           [this] { return collect(); }});
+  for (std::uint32_t i = 0; i < settings_.threads; ++i) {
+    workers_.push_back(std::make_unique<Worker>(i, *shared_, worker_options()));
+    peers_.loops.push_back(&workers_.back()->loop());
+    peers_.services.push_back(&workers_.back()->fills());
+  }
+}
+
+App::~App() {
+  listeners_.clear();
+  if (admin_) admin_->stop();
+  control_->stop();
+  for (const auto& worker : workers_) worker->stop();
+}
+
+WorkerOptions App::worker_options() {
+  const config::Upstream& upstream = settings_.upstream;
+  WorkerOptions options;
+  options.router.seeds = upstream.url.endpoints;
+  options.router.cluster = upstream.url.kind == config::UpstreamKind::kCluster;
+  options.router.database = upstream.url.database;
+  options.router.connect_timeout_us = upstream.connect_timeout.count() * 1000;
+  options.router.command_timeout_us = upstream.command_timeout.count() * 1000;
+  options.router.pending_max = upstream.pending_max;
+  options.router.request_refresh = [this] { control_->request_refresh(); };
+  options.router.on_trouble = [](const tiers::upstream::Endpoint& node, std::string_view what) {
+    const std::string name = node.text();
+    log::write_limited(log::Level::kWarn, "upstream_connection_lost", name, {{"node", name}, {"reason", what}});
+  };
+  options.fills.cluster = options.router.cluster;
+  options.fills.swapdb_never = upstream.swapdb_never;
+  options.fills.database = upstream.url.database;
+  options.fills.connect_timeout_us = options.router.connect_timeout_us;
+  options.fills.reply_timeout_us = options.router.command_timeout_us;
+  options.fills.max_staleness_us = settings_.coherence.max_staleness.count() * 1000;
+  options.fills.on_state = [this](const tiers::upstream::Endpoint& node, std::uint32_t identity, FillLinkState state,
+                                  std::string_view reason) { on_fill_state(node, identity, state, reason); };
+  return options;
+}
+
+void App::on_fill_state(const tiers::upstream::Endpoint& node, std::uint32_t identity, FillLinkState state,
+                        std::string_view reason) const {
+  if (state == FillLinkState::kGreeting) return;
+  const std::string name = node.text();
+  if (state == FillLinkState::kServing) {
+    log::write_limited(log::Level::kInfo, "l1_on", name, {{"node", name}, {"identity", identity}, {"coherence", "tracking"}});
+    return;
+  }
+  const bool insisted = settings_.coherence.mode == config::CoherenceMode::kTracking;
+  log::write_limited(insisted ? log::Level::kError : log::Level::kWarn, "l1_off", name,
+                     {{"node", name}, {"identity", identity}, {"reason", reason}});
+}
+
+void App::on_control_event(const ControlEvent& event) const {
+  const std::string name = event.endpoint.text();
+  switch (event.kind) {
+    case ControlEvent::Kind::kTopologyChanged:
+      log::write_limited(log::Level::kInfo, "topology_changed", {}, {{"node", name}, {"topology", event.text}});
+      break;
+    case ControlEvent::Kind::kTopologyLost:
+      log::write_limited(log::Level::kError, "topology_lost", {}, {{"node", name}, {"reason", event.text}});
+      break;
+    case ControlEvent::Kind::kTopologyRegained:
+      log::write_limited(log::Level::kInfo, "topology_regained", {}, {{"node", name}, {"topology", event.text}});
+      break;
+    case ControlEvent::Kind::kNodeRefused:
+      log::write_limited(log::Level::kWarn, "topology_refused", name, {{"node", name}, {"reason", event.text}});
+      break;
+    case ControlEvent::Kind::kAuthRefused:
+      log::write_limited(log::Level::kWarn, "control_auth_refused", name, {{"node", name}, {"reason", event.text}});
+      break;
+  }
+}
+
+void App::on_topology(const tiers::upstream::TopologyPtr& topology) {
+  if (topology->primaries.empty()) return;
+  // The epochs first: an entry of a slot that moved must be dead before any worker routes by the new map.
+  if (topology_ && topology->cluster) {
+    std::uint64_t moved = 0;
+    for (std::uint16_t slot = 0; slot < protocol::kSlotCount; ++slot) {
+      const tiers::upstream::Endpoint* before = topology_->node_of(slot);
+      const tiers::upstream::Endpoint* now = topology->node_of(slot);
+      if ((before == nullptr) != (now == nullptr) || (before != nullptr && *before != *now)) {
+        cache_.epochs().bump(slot);
+        ++moved;
+      }
+    }
+    if (moved != 0) log::write_limited(log::Level::kInfo, "slots_moved", {}, {{"slots", moved}});
+  }
+  topology_ = topology;
+  topology_version_.store(topology->version, std::memory_order_relaxed);
+  for (const auto& worker : workers_) worker->set_topology(topology);
+}
+
+std::size_t App::clients() const {
+  std::size_t sum = 0;
+  for (const auto& worker : workers_) sum += worker->clients();
+  return sum;
+}
+
+void App::accept(int fd) {
+  if (clients() >= settings_.limits.clients) {
+    constexpr std::string_view kFull = "-ERR max number of clients reached\r\n";
+    [[maybe_unused]] const auto sent = send(fd, kFull.data(), kFull.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    close(fd);
+    refused_clients_.fetch_add(1, std::memory_order_relaxed);
+    log::write_limited(log::Level::kWarn, "client_refused", {}, {{"reason", "limits.clients"}, {"clients", clients()}});
+    return;
+  }
+  tiers::io::set_no_delay(fd);
+  tiers::io::set_keepalive(fd, settings_.limits.tcp_keepalive);
+  const auto least = std::min_element(workers_.begin(), workers_.end(),
+                                      [](const auto& a, const auto& b) { return a->clients() < b->clients(); });
+  (*least)->adopt(fd);
+}
+
+void App::tick() {
+  const std::int64_t now_us = tiers::io::boot_us();
+  if (settings_.l1.enabled) cache_.maintain(now_us);
+  std::size_t buffered = 0;
+  for (const auto& worker : workers_) buffered += worker->counters().buffer_bytes.value();
+  shared_->over_buffer_budget.store(buffered > settings_.limits.buffer_bytes, std::memory_order_relaxed);
+  if (drain_until_us_ == 0) {
+    if (now_us >= next_listener_retry_us_) {
+      next_listener_retry_us_ = now_us + kListenerRetryUs;
+      for (const auto& listener : listeners_) listener->resume();
+    }
+    return;
+  }
+  const std::size_t left = clients();
+  if (left == 0 || now_us >= drain_until_us_) {
+    if (left != 0) log::warn("clients_cut_off", {{"clients", left}, {"reason", "limits.shutdown_timeout"}});
+    loop_.stop();
+  }
+}
+
+void App::stop() {
+  log::info("stopping", {{"clients", clients()}});
+  listeners_.clear();
+  for (const auto& worker : workers_) worker->drain();
+  drain_until_us_ = tiers::io::boot_us() + settings_.limits.shutdown_timeout.count() * 1000;
+}
+
+bool App::live(std::string& why) const {
+  const auto now_ms = static_cast<std::uint64_t>(tiers::io::boot_us() / 1000);
+  for (std::size_t i = 0; i < workers_.size(); ++i) {
+    const std::uint64_t turned_ms = workers_[i]->counters().loop_turn_ms.value();
+    if (now_ms > turned_ms + kLiveWithinMs) {
+      why = "worker " + std::to_string(i) + " has not turned for " + std::to_string(now_ms - turned_ms) + " ms";
+      return false;
+    }
+  }
+  return true;
+}
+
+void App::collect_nodes(StatsSnapshot& snapshot) {
+  const std::int64_t now_us = tiers::io::boot_us();
+  const auto row_of = [&](const tiers::upstream::Endpoint& endpoint) -> NodeRow& {
+    const std::string name = endpoint.text();
+    for (NodeRow& row : snapshot.nodes) {
+      if (row.endpoint == name) return row;
+    }
+    snapshot.nodes.push_back(NodeRow{name, "connected"});
+    return snapshot.nodes.back();
+  };
+  bool tracking = false;
+  for (const auto& worker : workers_) {
+    const WorkerReport report = worker->report();
+    for (const auto& traffic : report.traffic) {
+      NodeRow& row = row_of(traffic.endpoint);
+      row.requests += traffic.requests;
+      row.errors += traffic.errors;
+      row.connections += traffic.connections;
+      row.pending += traffic.pending;
+    }
+    for (const auto& link : report.links) {
+      NodeRow& row = row_of(link.endpoint);
+      row.invalidations += link.invalidations;
+      row.pending += link.in_flight;
+      if (link.identity != identities_.configured()->id && row.state != "connected") continue;
+      row.state = state_text(link.state);
+      if (link.state == FillLinkState::kServing) {
+        ++row.connections;
+        tracking = true;
+        const std::int64_t proven_us = link.verified_until_us - settings_.coherence.max_staleness.count() * 1000;
+        row.verified_age_ms = std::max<std::int64_t>(0, (now_us - proven_us) / 1000);
+      } else if (!link.reason.empty()) {
+        snapshot.coherence_reason = link.endpoint.text() + ": " + link.reason;
+      }
+    }
+  }
+  snapshot.coherence_mode = tracking ? "tracking" : "off";
+  if (!settings_.l1.enabled) snapshot.coherence_reason = "l1.enabled is false";
+}
+
+StatsSnapshot App::collect() {
+  StatsSnapshot snapshot;
+  snapshot.version = NEARCACHED_VERSION;
+  snapshot.build = __VERSION__;
+  snapshot.start_time_unix_ms = started_unix_ms_;
+  snapshot.uptime_ms = (tiers::io::boot_us() - started_us_) / 1000;
+  snapshot.threads = settings_.threads;
+  snapshot.l1 = cache_.store().stats();
+  snapshot.l1_max_bytes = settings_.l1.enabled ? settings_.l1.store.max_bytes : 0;
+  const std::int64_t now_ms = tiers::io::boot_us() / 1000;
+  for (const auto& worker : workers_) {
+    const auto& counters = worker->counters();
+    snapshot.totals.add(counters);
+    WorkerRow row;
+    row.clients = worker->clients();
+    for (const auto& count : counters.commands) row.commands += count.value();
+    const auto turned_ms = static_cast<std::int64_t>(counters.loop_turn_ms.value());
+    row.loop_age_ms = turned_ms == 0 ? -1 : std::max<std::int64_t>(0, now_ms - turned_ms);
+    snapshot.workers.push_back(row);
+  }
+  snapshot.totals.clients_refused += refused_clients_.load(std::memory_order_relaxed);
+  collect_nodes(snapshot);
+  snapshot.topology_version = topology_version_.load(std::memory_order_relaxed);
+  snapshot.topology_age_ms = control_->topology_age_ms();
+  snapshot.clients = clients();
+  snapshot.clients_max = settings_.limits.clients;
+  snapshot.buffer_bytes = snapshot.totals.buffer_bytes;
+  snapshot.buffer_limit_bytes = settings_.limits.buffer_bytes;
+  return snapshot;
+}
+
+int App::run() {
+  signals_ = std::make_unique<Signals>(*this);
+  for (const auto& address : settings_.listen) {
+    listeners_.push_back(std::make_unique<Listener>(loop_, address, [this](int fd) { accept(fd); }));
+  }
+  for (const auto& worker : workers_) worker->start(&peers_);
+  control_->start();
+  if (settings_.admin.enabled) {
+    AdminServer::Options options;
+    options.listen = settings_.admin.listen.text();
+    AdminHandlers handlers;
+    handlers.stats = [this] { return collect(); };
+    handlers.live = [this](std::string& why) { return live(why); };
+    handlers.ready = [this](std::string& why) {
+      if (ready_.load(std::memory_order_acquire)) return true;
+      why = "not serving";
+      return false;
+    };
+    handlers.labels = settings_.metrics.labels;
+    admin_ = std::make_unique<AdminServer>(options, handlers);
+    admin_->start();
+  }
+  loop_.on_tick([this] { tick(); });
+  std::string where;
+  for (const auto& listener : listeners_) where += (where.empty() ? "" : ",") + listener->name();
+  ready_.store(true, std::memory_order_release);
+  log::info("ready", {{"listen", where}, {"admin", admin_ ? admin_->address() : "off"}, {"threads", settings_.threads}});
+  loop_.run();
+  ready_.store(false, std::memory_order_release);
+  log::info("stopped", {{"uptime_ms", (tiers::io::boot_us() - started_us_) / 1000}});
+  return 0;
+}
+
+}  // namespace nearcached::daemon

@@ -1,0 +1,128 @@
+#include "daemon/gather.hpp"
+
+#include <utility>
+
+namespace nearcached::daemon {
+
+using protocol::Merge;
+using protocol::ReplyType;
+
+Gather::Gather(Merge merge, protocol::RespVersion version, std::size_t parts)
+    : merge_(merge), version_(version), replies_(parts), places_(merge == Merge::kByKey ? parts : 0), left_(parts) {}
+
+Gather::Gather(protocol::RespVersion version, Edit edit)
+    : merge_(Merge::kNone), version_(version), edit_(std::move(edit)), replies_(1), left_(1) {}
+
+void Gather::set_places(std::size_t part, std::vector<std::uint32_t> places) { places_[part] = std::move(places); }
+
+bool Gather::add(std::size_t part, std::string_view bytes, bool last) {
+  replies_[part].append(bytes);
+  bytes_ += bytes.size();
+  return last && complete(part);
+}
+
+bool Gather::fail(std::size_t part, std::string_view error) {
+  replies_[part].clear();
+  protocol::append_error(replies_[part], error);
+  return complete(part);
+}
+
+bool Gather::put(std::size_t place, std::string_view element) {
+  elements_[place].assign(element);
+  bytes_ += element.size();
+  return --left_ == 0;
+}
+
+bool Gather::complete(std::size_t part) {
+  std::string& frame = replies_[part];
+  const bool error = frame.front() == '-' || frame.front() == '!';
+  // A key of another type is nil to MGET, and an error only to the GET that asked for it here.
+  const bool wrong_type = merge_ == Merge::kByKey && frame.starts_with("-WRONGTYPE");
+  if (error && !wrong_type) {
+    if (error_.empty()) error_ = std::move(frame);
+  } else if (merge_ == Merge::kByKey) {
+    merge_by_key(part);
+  } else if (merge_ == Merge::kSum && tree_.parse(frame)) {
+    sum_ += tree_.root().integer();
+  } else if (merge_ == Merge::kLogicalAnd || merge_ == Merge::kConcatenate) {
+    merge_array(frame);
+  } else if (first_.empty()) {
+    first_ = std::move(frame);
+  }
+  frame = std::string();
+  return --left_ == 0;
+}
+
+void Gather::merge_array(std::string_view frame) {
+  if (!tree_.parse(frame)) return;
+  const auto& nodes = tree_.nodes();
+  std::size_t at = 1;
+  if (merge_ == Merge::kLogicalAnd) numbers_.resize(tree_.root().children, 1);
+  if (frame.front() == '~') aggregate_ = '~';
+  for (std::uint32_t i = 0; i < tree_.root().children; ++i, at += nodes[at].subtree) {
+    if (merge_ == Merge::kLogicalAnd) {
+      numbers_[i] = numbers_[i] != 0 && nodes[at].integer() != 0 ? 1 : 0;
+    } else {
+      joined_.append(nodes[at].raw);
+      ++joined_elements_;
+    }
+  }
+}
+
+void Gather::merge_by_key(std::size_t part) {
+  const std::vector<std::uint32_t>& places = places_[part];
+  const std::string& frame = replies_[part];
+  const auto set = [&](std::uint32_t place, std::string_view element, ReplyType type) {
+    elements_[place].clear();
+    if (type == ReplyType::kNull || type == ReplyType::kError) {
+      protocol::append_null(elements_[place], version_);
+    } else {
+      elements_[place].assign(element);
+    }
+  };
+  if (!tree_.parse(frame)) return;
+  if (tree_.root().type != ReplyType::kArray) {
+    set(places.front(), frame, tree_.root().type);
+    return;
+  }
+  std::size_t at = 1;
+  for (std::size_t i = 0; i < places.size() && i < tree_.root().children; ++i, at += tree_.nodes()[at].subtree) {
+    set(places[i], tree_.nodes()[at].raw, tree_.nodes()[at].type);
+  }
+}
+
+std::string Gather::reply() {
+  if (!error_.empty()) return std::move(error_);
+  std::string out;
+  switch (merge_) {
+    case Merge::kSum: protocol::append_integer(out, sum_); break;
+    case Merge::kByKey:
+      out.reserve(bytes_ + elements_.size() + 16);
+      protocol::append_header(out, '*', static_cast<std::int64_t>(elements_.size()));
+      for (const std::string& element : elements_) out.append(element);
+      break;
+    case Merge::kLogicalAnd:
+      protocol::append_header(out, '*', static_cast<std::int64_t>(numbers_.size()));
+      for (const std::int64_t number : numbers_) protocol::append_integer(out, number);
+      break;
+    case Merge::kConcatenate:
+      protocol::append_header(out, aggregate_, static_cast<std::int64_t>(joined_elements_));
+      out.append(joined_);
+      break;
+    default:
+      if (edit_ && tree_.parse(first_) &&
+          (tree_.root().type == ReplyType::kBulkString || tree_.root().type == ReplyType::kVerbatim)) {
+        const bool verbatim = tree_.root().type == ReplyType::kVerbatim;
+        std::string text(tree_.root().text);
+        edit_(text);
+        if (verbatim) text.insert(0, "txt:");
+        protocol::append_header(out, verbatim ? '=' : '$', static_cast<std::int64_t>(text.size()));
+        out.append(text).append("\r\n");
+      } else {
+        out = std::move(first_);
+      }
+  }
+  return out;
+}
+
+}  // namespace nearcached::daemon

@@ -1,0 +1,64 @@
+// The parts of one command's reply, until all are in.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "protocol/command_table.hpp"
+#include "protocol/reply_tree.hpp"
+#include "protocol/writer.hpp"
+
+namespace nearcached::daemon {
+
+// Merges the replies of a command that was split by slot, sent to every primary, or answered key by key, as the command's
+// response policy says (protocol::Merge). Any part's error is the reply, as Redis answers a command that failed in the middle.
+// With Merge::kNone there is one part, whose text `edit` may change before it is passed on (INFO).
+// Bounds: holds the parts' replies whole; the session counts bytes() against its output limit.
+// Confined to the session's worker.
+class Gather {
+ public:
+  using Edit = std::function<void(std::string& text)>;
+
+  Gather(protocol::Merge merge, protocol::RespVersion version, std::size_t parts);
+  explicit Gather(protocol::RespVersion version, Edit edit);
+
+  // For Merge::kByKey: where the elements of a part's reply go, in order. A part whose reply is one value has one place.
+  void set_places(std::size_t part, std::vector<std::uint32_t> places);
+  void set_elements(std::size_t elements) { elements_.resize(elements); }
+
+  // Bytes of a part's reply. True once the last part is complete.
+  [[nodiscard]] bool add(std::size_t part, std::string_view bytes, bool last);
+  [[nodiscard]] bool fail(std::size_t part, std::string_view error);
+  // A part that was answered here.
+  [[nodiscard]] bool put(std::size_t place, std::string_view element);
+
+  [[nodiscard]] std::string reply();
+  [[nodiscard]] std::size_t bytes() const { return bytes_; }
+
+ private:
+  [[nodiscard]] bool complete(std::size_t part);
+  void merge_array(std::string_view frame);
+  void merge_by_key(std::size_t part);
+
+  const protocol::Merge merge_;
+  const protocol::RespVersion version_;
+  const Edit edit_;
+  std::vector<std::string> replies_;                  // by part
+  std::vector<std::vector<std::uint32_t>> places_;    // by part
+  std::vector<std::string> elements_;
+  std::vector<std::int64_t> numbers_;                 // kLogicalAnd
+  std::string joined_;                                // kConcatenate
+  std::size_t joined_elements_ = 0;
+  char aggregate_ = '*';                              // kConcatenate: array or set
+  std::int64_t sum_ = 0;
+  std::string first_;
+  std::string error_;                                 // with '-' and CR LF
+  std::size_t left_;
+  std::size_t bytes_ = 0;
+  protocol::ReplyTree tree_;
+};
+
+}  // namespace nearcached::daemon

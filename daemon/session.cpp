@@ -1,0 +1,258 @@
+#include "daemon/session.hpp"
+
+#include <cstring>
+#include <utility>
+
+#include "daemon/log.hpp"
+#include "daemon/worker.hpp"
+#include "tiers/io/clock.hpp"
+
+namespace nearcached::daemon {
+
+using protocol::ParseStatus;
+using protocol::RespVersion;
+
+Session::Session(Worker& worker, Shared& shared, int fd)
+    : worker_(worker),
+      shared_(shared),
+      stream_(worker.loop(), *this),
+      lane_(&worker.router().attach(shared.identities.configured(), RespVersion::kResp2)),
+      identity_(shared.identities.configured()),
+      now_us_(tiers::io::boot_us()),
+      id_(shared.next_client_id.fetch_add(1, std::memory_order_relaxed)),
+      peer_(tiers::io::peer_name(fd)) {
+  stream_.adopt(fd);
+}
+
+Session::~Session() { worker_.router().detach(*lane_, now_us_); }
+
+void Session::touched() {
+  if (!std::exchange(dirty_, true)) worker_.remember(*this);
+}
+
+std::size_t Session::on_data(std::string_view bytes) {
+  now_us_ = tiers::io::boot_us();
+  const tiers::l1::Store::ReadGuard guard(shared_.cache.store());
+  touched();
+  std::size_t at = 0;
+  while (at < bytes.size() && stream_.is_open()) {
+    if (!may_read_on()) {
+      stream_.pause();
+      break;
+    }
+    const ParseStatus status = parser_.parse(bytes.substr(at), shared_.request_limits);
+    if (status == ParseStatus::kNeedMore) {
+      stream_.expect(parser_.bytes_wanted());
+      break;
+    }
+    if (status == ParseStatus::kError) {
+      worker_.counters().protocol_errors.add();
+      answer_error("ERR " + std::string(parser_.error()));
+      closing_ = true;
+      break;
+    }
+    if (status == ParseStatus::kComplete && !dispatch(parser_.args(), bytes.substr(at, parser_.consumed()))) {
+      stream_.pause();
+      break;
+    }
+    at += parser_.consumed();
+  }
+  return closing_ ? bytes.size() : at;
+}
+
+bool Session::may_read_on() {
+  const config::Limits& limits = shared_.settings.limits;
+  if (closing_ || stall_ != Stall::kNone) return false;
+  if (replies_.size() >= limits.pipeline) return false;
+  const std::size_t unread = stream_.out().size() + queued_bytes_;
+  if (unread >= limits.output_pause_bytes) return false;
+  return unread == 0 || !shared_.over_buffer_budget.load(std::memory_order_relaxed);
+}
+
+bool Session::on_end_of_input() {
+  if (replies_.empty() && outside_ == 0 && stream_.out().empty()) return false;
+  closing_ = true;
+  touched();
+  return true;
+}
+
+void Session::on_closed(int) {
+  closing_ = true;
+  touched();
+}
+
+void Session::on_writable() { touched(); }
+
+void Session::shut(std::string_view reason) {
+  if (!reason.empty()) {
+    log::write_limited(log::Level::kWarn, "client_closed", reason,
+                       {{"id", id_}, {"client", peer_}, {"reason", reason}, {"buffered_bytes", buffered_bytes()}});
+  }
+  closing_ = true;
+  stream_.close();
+  touched();
+}
+
+void Session::drain() {
+  closing_ = true;
+  stream_.pause();
+  touched();
+}
+
+void Session::retry_congested() {
+  if (stall_ == Stall::kCongested) stall_ = Stall::kNone;
+  touched();
+}
+
+void Session::end_of_turn() {
+  dirty_ = false;
+  if (!stream_.is_open()) return;
+  if (stream_.out().size() + queued_bytes_ > shared_.settings.limits.output_bytes) {
+    worker_.counters().clients_closed_output.add();
+    shut("it does not read its replies (limits.output_bytes)");
+    return;
+  }
+  if (!stream_.flush()) {
+    shut({});
+    return;
+  }
+  worker_.counters().bytes_in.add(stream_.bytes_in() - std::exchange(bytes_in_seen_, stream_.bytes_in()));
+  worker_.counters().bytes_out.add(stream_.bytes_out() - std::exchange(bytes_out_seen_, stream_.bytes_out()));
+  if (closing_) {
+    if (replies_.empty() && outside_ == 0 && stream_.out().empty()) shut({});
+    return;
+  }
+  if (stream_.paused() && may_read_on()) stream_.resume();
+}
+
+std::uint64_t Session::open_place() {
+  const std::uint64_t number = replies_.next();
+  replies_.push(Place());
+  return number;
+}
+
+void Session::emit(std::uint64_t number, std::string_view bytes) {
+  touched();
+  if (!stream_.is_open()) return;
+  if (number == replies_.first()) {
+    stream_.out().append(bytes);
+  } else {
+    replies_.at(number).early.append(bytes);
+    queued_bytes_ += bytes.size();
+  }
+}
+
+void Session::finish(std::uint64_t number) {
+  replies_.at(number).done = true;
+  touched();
+  if (number != replies_.first()) return;
+  // The head is complete: out it goes, and with it all behind it that waited only for that.
+  for (bool head = true; !replies_.empty(); head = false) {
+    Place& place = replies_.front();
+    if (!head && !place.early.empty()) {
+      queued_bytes_ -= place.early.size();
+      if (stream_.is_open()) stream_.out().append(place.early);
+      place.early = std::string();
+    }
+    if (!place.done) return;
+    replies_.pop();
+  }
+  replies_.shrink();
+  rerouted_ = false;
+  if (stall_ == Stall::kUntilEmpty) stall_ = Stall::kNone;
+}
+
+void Session::settle(Place& place) {
+  const Touch touch = std::exchange(place.touch, Touch::kNothing);
+  if (touch == Touch::kNothing) return;
+  const auto each = [&](auto act) {
+    if (place.hashes) {
+      for (const std::uint64_t hash : *place.hashes) act(hash);
+    } else {
+      act(place.hash);
+    }
+  };
+  tiers::NearCache& cache = shared_.cache;
+  switch (touch) {
+    case Touch::kRead: each([&](std::uint64_t hash) { cache.on_read_past(hash); }); break;
+    case Touch::kWrite: each([&](std::uint64_t hash) { cache.end_write(hash, worker_.counters()); }); break;
+    case Touch::kWriteAll: cache.end_write_all(worker_.counters()); break;
+    case Touch::kNothing: break;
+  }
+  if (touch == Touch::kRead) return;
+  if (place.against_all) {
+    unacknowledged_.remove_all();
+  } else {
+    unacknowledged_.remove(place.hash);
+  }
+}
+
+void Session::finish_gather(std::uint64_t number) {
+  Place& place = replies_.at(number);
+  settle(place);
+  const std::string reply = place.gather->reply();
+  queued_bytes_ -= std::min(queued_bytes_, place.gather->bytes());
+  place.gather.reset();
+  emit(number, reply);
+  finish(number);
+}
+
+void Session::on_reply(std::uint64_t token, std::string_view bytes, bool last) {
+  const std::uint64_t number = token_number(token);
+  Place& place = replies_.at(number);
+  if (place.gather) {
+    queued_bytes_ += bytes.size();
+    if (place.gather->add(token_part(token), bytes, last)) finish_gather(number);
+    return;
+  }
+  // The first byte says that the upstream has done it: the fence ends before the client can know.
+  settle(place);
+  emit(number, bytes);
+  if (last) finish(number);
+}
+
+void Session::on_failure(std::uint64_t token, std::string_view error, bool broken) {
+  const std::uint64_t number = token_number(token);
+  Place& place = replies_.at(number);
+  if (place.gather) {
+    if (place.gather->fail(token_part(token), error)) finish_gather(number);
+    return;
+  }
+  settle(place);
+  if (broken) {
+    // Half a reply is out, or waits in its place: nothing that follows would be understood.
+    shut("its upstream connection broke in the middle of a reply");
+  } else {
+    std::string line;
+    protocol::append_error(line, error);
+    emit(number, line);
+  }
+  finish(number);
+}
+
+void Session::on_rerouted(std::uint64_t) { rerouted_ = true; }
+
+void Session::on_fill(std::uint64_t token, bool answered, std::string_view bytes) {
+  const std::uint64_t number = token_number(token);
+  if (!answered) {
+    if (stream_.is_open()) {
+      forward_read(number, token_part(token), bytes);
+      return;
+    }
+    bytes = "_\r\n";
+  }
+  Place& place = replies_.at(number);
+  if (place.gather) {
+    queued_bytes_ += bytes.size();
+    if (place.gather->add(token_part(token), bytes, true)) finish_gather(number);
+    return;
+  }
+  emit(number, bytes == "_\r\n" && version_ == RespVersion::kResp2 ? std::string_view("$-1\r\n") : bytes);
+  finish(number);
+}
+
+void Session::answer_error(std::string_view text) {
+  answer([&](auto& out) { protocol::append_error(out, text); });
+}
+
+}  // namespace nearcached::daemon

@@ -1,0 +1,195 @@
+// One client: its requests in, its replies out, in that order.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "daemon/gather.hpp"
+#include "daemon/shared.hpp"
+#include "protocol/command_table.hpp"
+#include "protocol/request_parser.hpp"
+#include "protocol/writer.hpp"
+#include "tiers/coherence/unacknowledged_keys.hpp"
+#include "tiers/fill_service.hpp"
+#include "tiers/io/ring.hpp"
+#include "tiers/io/stream.hpp"
+#include "tiers/upstream/router.hpp"
+
+namespace nearcached::daemon {
+
+class Worker;
+
+// Reads requests, decides what each one is, and sends the replies back in request order. What L1 or the process itself can
+// answer is written at once if nothing older is unanswered; everything else takes a place in the queue of replies, and bytes
+// that come before their turn wait there.
+//
+//     bytes -> RequestParser -> command table -> local, or an L1 hit                 -> out
+//                                             -> fill (FillService)       -> a place -> out
+//                                             -> forward (Router)         -> a place -> out
+//                                             -> split or fan-out (Gather) -> a place -> out
+//
+// Coherence, as far as a session is concerned: an own write is fenced from dispatch to the first byte of its reply, which is
+// not passed on before the fence's end has erased the key; keys written and not yet acknowledged are read past L1, behind
+// the write; a reply that came past L1 erases the key on its way out, so that no later hit is older.
+//
+// Requests stop being read (backpressure) while: limits.pipeline replies are open, limits.output_pause_bytes are unread, a
+// command must wait for all before it, the upstream connection is full, or the process is over its buffer budget.
+//
+// A session whose client is gone lives on until everything it asked for is answered: fences must end. Confined to its worker.
+class Session final : public tiers::io::StreamOwner, public tiers::upstream::ReplySink, public tiers::FillSink {
+ public:
+  Session(Worker& worker, Shared& shared, int fd);
+  ~Session();
+
+  // The end of the loop's turn: writes what collected, reads on if it may, dies if it must.
+  void end_of_turn();
+  // No further requests; closes when all replies are out.
+  void drain();
+  // Closes now; `reason` is for the log, empty for an ordinary end.
+  void shut(std::string_view reason);
+  // The upstream connections have room again.
+  void retry_congested();
+
+  [[nodiscard]] bool finished() const { return !stream_.is_open() && replies_.empty() && outside_ == 0; }
+  [[nodiscard]] std::size_t buffered_bytes() { return stream_.out().size() + stream_.unread_bytes() + queued_bytes_; }
+  [[nodiscard]] std::int64_t last_active_us() const { return now_us_; }
+  [[nodiscard]] bool idle() const { return replies_.empty(); }
+  [[nodiscard]] bool is_open() const { return stream_.is_open(); }
+
+ private:
+  friend class Worker;
+  using Args = std::vector<std::string_view>;
+  using Command = protocol::Command;
+
+  // What ends with the reply of a request.
+  enum class Touch : std::uint8_t { kNothing, kRead, kWrite, kWriteAll };
+  struct Place {
+    std::string early;               // bytes that came before their turn
+    std::unique_ptr<Gather> gather;  // of a command with several parts
+    std::unique_ptr<std::vector<std::uint64_t>> hashes;  // of the keys, if there are several
+    std::uint64_t hash = 0;
+    Touch touch = Touch::kNothing;
+    bool against_all = false;  // counts against all keys in unacknowledged_
+    bool done = false;
+  };
+  enum class Stall : std::uint8_t {
+    kNone,
+    kUntilEmpty,  // the next command must not overtake anything
+    kAsked,       // an answer from outside the data path is awaited (AUTH, COMMAND INFO)
+    kCongested,
+  };
+
+  // tiers::io::StreamOwner
+  std::size_t on_data(std::string_view bytes) override;
+  bool on_end_of_input() override;
+  void on_closed(int error) override;
+  void on_writable() override;
+  // tiers::upstream::ReplySink
+  void on_reply(std::uint64_t token, std::string_view bytes, bool last) override;
+  void on_failure(std::uint64_t token, std::string_view error, bool broken) override;
+  void on_rerouted(std::uint64_t token) override;
+  // tiers::FillSink
+  void on_fill(std::uint64_t token, bool answered, std::string_view bytes) override;
+
+  // session.cpp: reading and answering.
+  [[nodiscard]] bool may_read_on();
+  std::uint64_t open_place();
+  void emit(std::uint64_t number, std::string_view bytes);
+  void finish(std::uint64_t number);
+  void finish_gather(std::uint64_t number);
+  void settle(Place& place);
+  void touched();
+  template <class Write>
+  void answer(Write write);
+  void answer_error(std::string_view text);
+
+  // session_dispatch.cpp: false if the command was not taken: it comes again when the session may read on.
+  [[nodiscard]] bool dispatch(const Args& args, std::string_view raw);
+  [[nodiscard]] bool dispatch_known(const Command& command, const Args& args, std::string_view raw);
+  [[nodiscard]] bool dispatch_unknown(const Args& args, std::string_view raw);
+  [[nodiscard]] bool read_cached(const Command& command, const Args& args, std::string_view raw);
+  [[nodiscard]] bool read_many(const Command& command, const Args& args, std::string_view raw);
+  [[nodiscard]] const tiers::l1::Entry* look_up(std::uint64_t hash, std::string_view key);
+  void fill_or_forward(std::uint64_t number, std::uint64_t part, std::string_view key, std::uint64_t hash);
+  void forward_read(std::uint64_t number, std::uint64_t part, std::string_view key);
+  [[nodiscard]] bool forward(const Command& command, const Args& args, std::string_view raw);
+  [[nodiscard]] bool split(const Command& command, const Args& args, std::string_view raw);
+  [[nodiscard]] bool forward_parts(const Command& command, const Args& args, std::string_view raw);
+  void send_parts(const Command& command, const Args& args);
+  [[nodiscard]] bool fan_out(const Command& command, const Args& args, std::string_view raw);
+  // The command must wait: for what it would overtake, or for room on the way to the slot's node.
+  [[nodiscard]] bool must_wait(std::uint32_t slot);
+  void touch_keys(Place& place, const Command& command, const Args& args);
+  [[nodiscard]] std::uint16_t slot_of(std::string_view key) const;
+  [[nodiscard]] tiers::upstream::RequestMeta request(const Command& command, std::uint64_t token, std::uint32_t slot);
+
+  // session_local.cpp: answered by this process.
+  [[nodiscard]] bool local(const Command& command, const Args& args, std::string_view raw);
+  [[nodiscard]] bool info(const Command& command, const Args& args, std::string_view raw);
+  void hello(const Args& args);
+  template <class Sink>
+  void write_hello(Sink& out) const;
+  void auth(const Args& args);
+  void client(const Command& command, const Args& args);
+  void select(const Args& args);
+  void reset();
+  // Asks the upstream; `then` runs if it agrees, with the place that the reply goes to.
+  void authenticate(tiers::upstream::Credentials credentials, std::function<void(std::uint64_t)> then);
+  void become(const tiers::upstream::IdentityPtr& identity, protocol::RespVersion version);
+  [[nodiscard]] std::string client_line() const;
+
+  Worker& worker_;
+  Shared& shared_;
+  tiers::io::Stream stream_;
+  protocol::RequestParser parser_;
+  tiers::upstream::Router::Lane* lane_;
+  tiers::upstream::IdentityPtr identity_;
+  protocol::RespVersion version_ = protocol::RespVersion::kResp2;
+
+  tiers::io::Ring<Place> replies_;
+  std::size_t queued_bytes_ = 0;  // in the places
+  tiers::coherence::UnacknowledgedKeys unacknowledged_;
+  std::uint64_t write_topology_ = 0;  // version that the unacknowledged writes were routed by
+  bool rerouted_ = false;             // one of them went elsewhere
+
+  Stall stall_ = Stall::kNone;
+  std::uint32_t outside_ = 0;  // answers awaited from outside the data path
+  bool closing_ = false;       // no further requests, close when everything is out
+  bool dirty_ = false;         // on the worker's list for the end of the turn
+  std::int64_t now_us_ = 0;
+  std::uint64_t bytes_in_seen_ = 0;
+  std::uint64_t bytes_out_seen_ = 0;
+
+  std::uint64_t id_;
+  std::string peer_;
+  std::string name_;
+  std::string library_name_;
+  std::string library_version_;
+};
+
+// A token names a place in the queue of replies and a part of its gather.
+inline constexpr unsigned kPartBits = 24;
+inline constexpr std::size_t kPartsMax = std::size_t{1} << kPartBits;
+[[nodiscard]] constexpr std::uint64_t make_token(std::uint64_t number, std::uint64_t part) {
+  return number << kPartBits | part;
+}
+[[nodiscard]] constexpr std::uint64_t token_number(std::uint64_t token) { return token >> kPartBits; }
+[[nodiscard]] constexpr std::uint64_t token_part(std::uint64_t token) { return token & ((1u << kPartBits) - 1); }
+
+template <class Write>
+void Session::answer(Write write) {
+  if (replies_.empty()) {
+    write(stream_.out());
+  } else {
+    Place place;
+    write(place.early);
+    place.done = true;
+    queued_bytes_ += place.early.size();
+    replies_.push(std::move(place));
+  }
+}
+
+}  // namespace nearcached::daemon

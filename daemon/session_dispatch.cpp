@@ -1,0 +1,349 @@
+// What a session does with each command that is not answered by this process alone.
+#include <algorithm>
+#include <utility>
+
+#include "daemon/session.hpp"
+#include "daemon/worker.hpp"
+#include "protocol/key_slot.hpp"
+
+namespace nearcached::daemon {
+
+using protocol::Handling;
+using protocol::Merge;
+using tiers::insight::CommandClass;
+using tiers::insight::MissReason;
+using tiers::upstream::kNoSlot;
+using tiers::upstream::RequestMeta;
+
+namespace {
+
+CommandClass class_of(Handling handling) {
+  switch (handling) {
+    case Handling::kLocal: return CommandClass::kLocal;
+    case Handling::kCachedRead: return CommandClass::kCachedRead;
+    case Handling::kForward: return CommandClass::kForward;
+    case Handling::kSplit: return CommandClass::kSplit;
+    case Handling::kFanOut: return CommandClass::kFanOut;
+    case Handling::kAnyNode: return CommandClass::kAnyNode;
+    case Handling::kPinned:
+    case Handling::kDenied: return CommandClass::kRefused;
+  }
+  return CommandClass::kRefused;
+}
+
+}  // namespace
+
+std::uint16_t Session::slot_of(std::string_view key) const {
+  return worker_.router().topology()->cluster ? protocol::key_slot(key) : std::uint16_t{0};
+}
+
+RequestMeta Session::request(const Command& command, std::uint64_t token, std::uint32_t slot) {
+  RequestMeta meta;
+  meta.sink = this;
+  meta.token = token;
+  meta.slot = slot;
+  meta.write = !command.has(protocol::kFlagReadonly);
+  return meta;
+}
+
+bool Session::dispatch(const Args& args, std::string_view raw) {
+  if (parser_.is_inline()) {
+    std::string& encoded = worker_.encoded();
+    encoded.clear();
+    protocol::append_command(encoded, args);
+    raw = encoded;
+  }
+  const Command* command = protocol::find_command(args[0]);
+  if (command == nullptr) return dispatch_unknown(args, raw);
+  if (!command->subcommands.empty() && args.size() > 1) {
+    if (const Command* sub = protocol::find_subcommand(*command, args[1])) command = sub;
+  }
+  return dispatch_known(*command, args, raw);
+}
+
+bool Session::dispatch_known(const Command& command, const Args& args, std::string_view raw) {
+  bool taken = true;
+  const bool refused = command.handling != Handling::kCachedRead && protocol::needs_own_connection(command, args);
+  if (!command.arity_fits(args.size())) {
+    answer_error("ERR wrong number of arguments for '" + std::string(command.name) + "' command");
+  } else if (refused) {
+    answer_error("ERR nearcached: '" + std::string(command.name) +
+                 "' needs an upstream connection of its own, which this version does not offer yet");
+  } else {
+    switch (command.handling) {
+      case Handling::kCachedRead: taken = read_cached(command, args, raw); break;
+      case Handling::kLocal: taken = local(command, args, raw); break;
+      case Handling::kSplit: taken = split(command, args, raw); break;
+      case Handling::kFanOut: taken = fan_out(command, args, raw); break;
+      case Handling::kForward:
+      case Handling::kAnyNode: taken = forward(command, args, raw); break;
+      case Handling::kPinned:
+      case Handling::kDenied:
+        answer_error("NOPERM nearcached: '" + std::string(command.name) + "' is not passed on to the upstream");
+        break;
+    }
+  }
+  if (taken) {
+    const CommandClass kind = refused ? CommandClass::kRefused : class_of(command.handling);
+    worker_.counters().commands[static_cast<std::size_t>(kind)].add();
+  }
+  return taken;
+}
+
+bool Session::dispatch_unknown(const Args& args, std::string_view raw) {
+  const Worker::Learned learned = worker_.learned(args[0], now_us_);
+  if (learned.asked) {
+    if (learned.command != nullptr) return dispatch_known(*learned.command, args, raw);
+    // The upstream does not know it either: its own words are the answer.
+    static constexpr Command kUnknown{"unknown", -1, 0, Handling::kAnyNode, Merge::kNone, 0, 0, 0, {}, {}};
+    if (!forward(kUnknown, args, raw)) return false;
+    worker_.counters().commands[static_cast<std::size_t>(CommandClass::kUnknown)].add();
+    return true;
+  }
+  stall_ = Stall::kAsked;
+  ++outside_;
+  worker_.learn(std::string(args[0]), [this] {
+    --outside_;
+    if (stall_ == Stall::kAsked) stall_ = Stall::kNone;
+    touched();
+  });
+  return false;
+}
+
+const tiers::l1::Entry* Session::look_up(std::uint64_t hash, std::string_view key) {
+  tiers::insight::Counters& counters = worker_.counters();
+  const auto found = shared_.cache.find({hash, identity_->id, key}, now_us_);
+  if (found.entry != nullptr) {
+    counters.l1_hits.add();
+  } else {
+    counters.l1_misses[static_cast<std::size_t>(found.reason)].add();
+  }
+  return found.entry;
+}
+
+bool Session::read_cached(const Command& command, const Args& args, std::string_view raw) {
+  if (!shared_.cache.enabled()) return forward(command, args, raw);
+  const std::string_view key = args[1];
+  const std::uint64_t hash = tiers::l1::hash_key(key);
+  if (!unacknowledged_.empty() && unacknowledged_.contains(hash)) {
+    if (!forward(command, args, raw)) return false;
+    worker_.counters().l1_misses[static_cast<std::size_t>(MissReason::kUnacknowledged)].add();
+    return true;
+  }
+  if (const tiers::l1::Entry* entry = look_up(hash, key)) {
+    answer([&](auto& out) { out.append(entry->reply().data(), entry->reply().size()); });
+    return true;
+  }
+  fill_or_forward(open_place(), 0, key, hash);
+  return true;
+}
+
+void Session::fill_or_forward(std::uint64_t number, std::uint64_t part, std::string_view key, std::uint64_t hash) {
+  const std::uint16_t slot = slot_of(key);
+  if (const tiers::upstream::Endpoint* node = worker_.router().topology()->node_of(slot)) {
+    worker_.fills().read(identity_, *node, key, hash, slot, *this, make_token(number, part), now_us_);
+  } else {
+    forward_read(number, part, key);
+  }
+}
+
+void Session::forward_read(std::uint64_t number, std::uint64_t part, std::string_view key) {
+  Place& place = replies_.at(number);
+  const std::uint64_t hash = tiers::l1::hash_key(key);
+  place.touch = Touch::kRead;
+  if (!place.gather) {
+    place.hash = hash;
+  } else {
+    if (!place.hashes) place.hashes = std::make_unique<std::vector<std::uint64_t>>();
+    place.hashes->push_back(hash);
+  }
+  std::string bytes;
+  protocol::append_command(bytes, {"GET", key});
+  RequestMeta meta;
+  meta.sink = this;
+  meta.token = make_token(number, part);
+  meta.slot = slot_of(key);
+  worker_.router().send(*lane_, meta, bytes, now_us_);
+}
+
+bool Session::read_many(const Command& command, const Args& args, std::string_view raw) {
+  const std::size_t keys = args.size() - 1;
+  std::vector<std::uint64_t> hashes(keys);
+  std::vector<const tiers::l1::Entry*> entries(keys);
+  std::size_t hits = 0;
+  for (std::size_t i = 0; i < keys; ++i) {
+    hashes[i] = tiers::l1::hash_key(args[i + 1]);
+    if (!unacknowledged_.empty() && unacknowledged_.contains(hashes[i])) {
+      worker_.counters().l1_misses[static_cast<std::size_t>(MissReason::kUnacknowledged)].add();
+      return forward_parts(command, args, raw);
+    }
+  }
+  for (std::size_t i = 0; i < keys; ++i) {
+    entries[i] = look_up(hashes[i], args[i + 1]);
+    hits += entries[i] != nullptr ? 1 : 0;
+  }
+  if (hits == keys) {
+    answer([&](auto& out) {
+      protocol::append_header(out, '*', static_cast<std::int64_t>(keys));
+      for (const auto* entry : entries) out.append(entry->reply().data(), entry->reply().size());
+    });
+    return true;
+  }
+  const std::uint64_t number = open_place();
+  auto gather = std::make_unique<Gather>(Merge::kByKey, version_, keys);
+  gather->set_elements(keys);
+  for (std::size_t i = 0; i < keys; ++i) {
+    if (entries[i] != nullptr) {
+      static_cast<void>(gather->put(i, entries[i]->reply()));
+    } else {
+      gather->set_places(i, {static_cast<std::uint32_t>(i)});
+    }
+  }
+  queued_bytes_ += gather->bytes();
+  replies_.at(number).gather = std::move(gather);
+  for (std::size_t i = 0; i < keys; ++i) {
+    if (entries[i] == nullptr) fill_or_forward(number, i, args[i + 1], hashes[i]);
+  }
+  return true;
+}
+
+bool Session::must_wait(std::uint32_t slot) {
+  tiers::upstream::Router& router = worker_.router();
+  // An unacknowledged write was routed by an older topology, or was sent elsewhere: a later command of the same key might
+  // arrive before it.
+  if (!unacknowledged_.empty() && (rerouted_ || write_topology_ != router.topology()->version)) {
+    stall_ = Stall::kUntilEmpty;
+    return true;
+  }
+  if (router.congested(*lane_, slot)) {
+    stall_ = Stall::kCongested;
+    worker_.remember_congested(*this);
+    return true;
+  }
+  return false;
+}
+
+void Session::touch_keys(Place& place, const Command& command, const Args& args) {
+  const std::vector<std::uint32_t>& positions = worker_.positions();
+  const bool write = protocol::may_write(command);
+  if (positions.size() == 1) {
+    place.hash = tiers::l1::hash_key(args[positions[0]]);
+  } else if (!positions.empty()) {
+    place.hashes = std::make_unique<std::vector<std::uint64_t>>();
+    place.hashes->reserve(positions.size());
+    for (const std::uint32_t at : positions) place.hashes->push_back(tiers::l1::hash_key(args[at]));
+  }
+  if (!write) {
+    place.touch = positions.empty() ? Touch::kNothing : Touch::kRead;
+    return;
+  }
+  if (unacknowledged_.empty()) write_topology_ = worker_.router().topology()->version;
+  tiers::NearCache& cache = shared_.cache;
+  if (positions.empty() || !protocol::write_keys_known(command)) {
+    place.touch = Touch::kWriteAll;
+    cache.begin_write_all();
+  } else {
+    place.touch = Touch::kWrite;
+    if (place.hashes) {
+      for (const std::uint64_t hash : *place.hashes) cache.begin_write(hash, worker_.counters());
+    } else {
+      cache.begin_write(place.hash, worker_.counters());
+    }
+  }
+  if (place.touch == Touch::kWrite && !place.hashes) {
+    place.against_all = !unacknowledged_.add(place.hash);
+  } else {
+    unacknowledged_.add_all();
+    place.against_all = true;
+  }
+}
+
+bool Session::forward(const Command& command, const Args& args, std::string_view raw) {
+  std::vector<std::uint32_t>& positions = worker_.positions();
+  if (!protocol::extract_keys(command, args, positions)) positions.clear();
+  const bool cluster = worker_.router().topology()->cluster;
+  if (cluster && command.name == "scan") {
+    answer_error("ERR nearcached: SCAN over the nodes of a cluster is not offered yet");
+    return true;
+  }
+  const std::uint32_t slot = positions.empty() ? kNoSlot : slot_of(args[positions[0]]);
+  if (must_wait(slot)) return false;
+  const std::uint64_t number = open_place();
+  touch_keys(replies_.at(number), command, args);
+  worker_.router().send(*lane_, request(command, make_token(number, 0), slot), raw, now_us_);
+  return true;
+}
+
+bool Session::split(const Command& command, const Args& args, std::string_view raw) {
+  const bool readable = command.merge == Merge::kByKey && shared_.cache.enabled() && args.size() <= kPartsMax;
+  return readable ? read_many(command, args, raw) : forward_parts(command, args, raw);
+}
+
+bool Session::forward_parts(const Command& command, const Args& args, std::string_view raw) {
+  std::vector<std::uint32_t>& positions = worker_.positions();
+  const bool cluster = worker_.router().topology()->cluster;
+  if (!cluster || !protocol::extract_keys(command, args, positions)) return forward(command, args, raw);
+  const std::uint16_t first = slot_of(args[positions[0]]);
+  const bool one_slot =
+      std::all_of(positions.begin(), positions.end(), [&](std::uint32_t at) { return slot_of(args[at]) == first; });
+  if (one_slot) return forward(command, args, raw);
+  if (must_wait(kNoSlot)) return false;
+  send_parts(command, args);
+  return true;
+}
+
+void Session::send_parts(const Command& command, const Args& args) {
+  const std::vector<std::uint32_t>& positions = worker_.positions();
+  struct Key {
+    std::uint16_t slot;
+    std::uint32_t index;
+  };
+  std::vector<Key> keys;
+  keys.reserve(positions.size());
+  for (std::uint32_t i = 0; i < positions.size(); ++i) keys.push_back({slot_of(args[positions[i]]), i});
+  // Stable: a key that is named twice keeps the order of its values.
+  std::stable_sort(keys.begin(), keys.end(), [](const Key& a, const Key& b) { return a.slot < b.slot; });
+  std::size_t parts = 1;
+  for (std::size_t i = 1; i < keys.size(); ++i) parts += keys[i].slot != keys[i - 1].slot ? 1 : 0;
+
+  const std::uint64_t number = open_place();
+  Place& place = replies_.at(number);
+  touch_keys(place, command, args);
+  place.gather = std::make_unique<Gather>(command.merge, version_, parts);
+  if (command.merge == Merge::kByKey) place.gather->set_elements(keys.size());
+  const auto step = static_cast<std::size_t>(command.key_step);
+  std::string bytes;
+  for (std::size_t from = 0, part = 0; from < keys.size(); ++part) {
+    std::size_t to = from;
+    while (to < keys.size() && keys[to].slot == keys[from].slot) ++to;
+    bytes.clear();
+    protocol::append_header(bytes, '*', static_cast<std::int64_t>(1 + (to - from) * step));
+    protocol::append_bulk(bytes, args[0]);
+    std::vector<std::uint32_t> places;
+    for (std::size_t i = from; i < to; ++i) {
+      const std::size_t at = positions[keys[i].index];
+      for (std::size_t n = 0; n < step; ++n) protocol::append_bulk(bytes, args[at + n]);
+      places.push_back(keys[i].index);
+    }
+    if (command.merge == Merge::kByKey) place.gather->set_places(part, std::move(places));
+    worker_.router().send(*lane_, request(command, make_token(number, part), keys[from].slot), bytes, now_us_);
+    from = to;
+  }
+}
+
+bool Session::fan_out(const Command& command, const Args& args, std::string_view raw) {
+  const std::size_t primaries = worker_.router().topology()->primaries.size();
+  if (primaries == 1) return forward(command, args, raw);
+  if (must_wait(kNoSlot)) return false;
+  worker_.positions().clear();
+  const std::uint64_t number = open_place();
+  Place& place = replies_.at(number);
+  touch_keys(place, command, args);
+  place.gather = std::make_unique<Gather>(command.merge, version_, primaries);
+  for (std::size_t i = 0; i < primaries; ++i) {
+    worker_.router().send_to(*lane_, i, request(command, make_token(number, i), kNoSlot), raw, now_us_);
+  }
+  return true;
+}
+
+}  // namespace nearcached::daemon

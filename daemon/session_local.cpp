@@ -1,0 +1,269 @@
+// What a session answers by itself: who it is, who its client is, and what this process knows.
+#include <algorithm>
+#include <charconv>
+#include <utility>
+
+#include "daemon/log.hpp"
+#include "daemon/session.hpp"
+#include "daemon/worker.hpp"
+
+namespace nearcached::daemon {
+
+using protocol::RespVersion;
+using tiers::upstream::Credentials;
+
+namespace {
+
+bool equals(std::string_view text, std::string_view lower) {
+  return text.size() == lower.size() && std::equal(text.begin(), text.end(), lower.begin(), [](char a, char b) {
+           return (a >= 'A' && a <= 'Z' ? static_cast<char>(a + 32) : a) == b;
+         });
+}
+
+// As Redis: no spaces, newlines or other bytes that would break the lines of CLIENT LIST.
+bool printable(std::string_view name) {
+  return std::all_of(name.begin(), name.end(), [](char c) { return c >= '!' && c <= '~'; });
+}
+
+}  // namespace
+
+bool Session::local(const Command& command, const Args& args, std::string_view raw) {
+  const std::string_view name = command.name;
+  if (name == "ping") {
+    if (args.size() > 2) {
+      answer_error("ERR wrong number of arguments for 'ping' command");
+    } else if (args.size() == 2) {
+      answer([&](auto& out) { protocol::append_bulk(out, args[1]); });
+    } else {
+      answer([](auto& out) { protocol::append_simple(out, "PONG"); });
+    }
+  } else if (name == "echo") {
+    answer([&](auto& out) { protocol::append_bulk(out, args[1]); });
+  } else if (name == "info") {
+    return info(command, args, raw);
+  } else if (name == "hello") {
+    hello(args);
+  } else if (name == "auth") {
+    auth(args);
+  } else if (name == "select") {
+    select(args);
+  } else if (name == "reset") {
+    reset();
+  } else if (name == "quit") {
+    answer([](auto& out) { protocol::append_simple(out, "OK"); });
+    closing_ = true;
+  } else {
+    client(command, args);
+  }
+  return true;
+}
+
+bool Session::info(const Command& command, const Args& args, std::string_view raw) {
+  const auto named = [&](std::string_view section) {
+    return std::any_of(args.begin() + 1, args.end(), [&](std::string_view arg) { return equals(arg, section); });
+  };
+  if (args.size() == 2 && named("nearcached")) {
+    const std::string text = stats_info_section(shared_.stats());
+    answer([&](auto& out) { protocol::append_bulk(out, text); });
+    return true;
+  }
+  if (args.size() > 1 && !named("default") && !named("all") && !named("everything") && !named("nearcached")) {
+    return forward(command, args, raw);
+  }
+  if (must_wait(tiers::upstream::kNoSlot)) return false;
+  const std::uint64_t number = open_place();
+  replies_.at(number).gather = std::make_unique<Gather>(version_, [this](std::string& text) {
+    text += text.empty() ? "" : "\r\n";
+    text += stats_info_section(shared_.stats());
+  });
+  worker_.router().send(*lane_, request(command, make_token(number, 0), tiers::upstream::kNoSlot), raw, now_us_);
+  return true;
+}
+
+template <class Sink>
+void Session::write_hello(Sink& out) const {
+  const bool resp3 = version_ == RespVersion::kResp3;
+  const std::string& upstream = worker_.router().topology()->server_version;
+  protocol::append_header(out, resp3 ? '%' : '*', resp3 ? 7 : 14);
+  const auto pair = [&](std::string_view name, std::string_view value) {
+    protocol::append_bulk(out, name);
+    protocol::append_bulk(out, value);
+  };
+  pair("server", "redis");
+  pair("version", upstream.empty() ? std::string_view("7.0.0") : std::string_view(upstream));
+  protocol::append_bulk(out, "proto");
+  protocol::append_integer(out, resp3 ? 3 : 2);
+  protocol::append_bulk(out, "id");
+  protocol::append_integer(out, static_cast<std::int64_t>(id_));
+  pair("mode", "standalone");
+  pair("role", "master");
+  protocol::append_bulk(out, "modules");
+  protocol::append_header(out, '*', 0);
+}
+
+void Session::hello(const Args& args) {
+  RespVersion version = version_;
+  if (args.size() > 1) {
+    int wanted = 0;
+    const auto [end, error] = std::from_chars(args[1].data(), args[1].data() + args[1].size(), wanted);
+    if (error != std::errc() || end != args[1].data() + args[1].size()) {
+      answer_error("ERR Protocol version is not an integer or out of range");
+      return;
+    }
+    if (wanted != 2 && wanted != 3) {
+      answer_error("NOPROTO unsupported protocol version");
+      return;
+    }
+    version = static_cast<RespVersion>(wanted);
+  }
+  std::optional<Credentials> credentials;
+  std::optional<std::string> name;
+  for (std::size_t at = 2; at < args.size();) {
+    const std::size_t left = args.size() - at - 1;
+    if (equals(args[at], "auth") && left >= 2) {
+      credentials = Credentials{std::string(args[at + 1]), std::string(args[at + 2])};
+      at += 3;
+    } else if (equals(args[at], "setname") && left >= 1) {
+      name = std::string(args[at + 1]);
+      at += 2;
+    } else {
+      answer_error("ERR Syntax error in HELLO option '" + std::string(args[at].substr(0, 64)) + "'");
+      return;
+    }
+  }
+  if (name && !printable(*name)) {
+    answer_error("ERR Client names cannot contain spaces, newlines or special characters.");
+    return;
+  }
+  if (!credentials) {
+    if (name) name_ = *name;
+    become(identity_, version);
+    answer([this](auto& out) { write_hello(out); });
+    return;
+  }
+  authenticate(*credentials, [this, version, name](std::uint64_t number) {
+    if (name) name_ = *name;
+    become(identity_, version);
+    std::string reply;
+    write_hello(reply);
+    emit(number, reply);
+  });
+}
+
+void Session::auth(const Args& args) {
+  if (args.size() > 3) {
+    answer_error("ERR syntax error");
+    return;
+  }
+  Credentials credentials;
+  if (args.size() == 3) credentials.user = std::string(args[1]);
+  credentials.password = std::string(args.back());
+  authenticate(std::move(credentials), [this](std::uint64_t number) { emit(number, "+OK\r\n"); });
+}
+
+void Session::authenticate(Credentials credentials, std::function<void(std::uint64_t)> then) {
+  const std::uint64_t number = open_place();
+  stall_ = Stall::kAsked;
+  ++outside_;
+  tiers::io::EventLoop& loop = worker_.loop();
+  shared_.control.check_auth(credentials, [this, &loop, number, credentials, then = std::move(then)](std::string error) {
+    loop.post([this, number, credentials, then, error = std::move(error)]() mutable {
+      --outside_;
+      if (stall_ == Stall::kAsked) stall_ = Stall::kNone;
+      tiers::upstream::IdentityPtr identity;
+      if (error.empty()) {
+        identity = shared_.identities.obtain(credentials);
+        if (!identity) error = "ERR nearcached: too many different users (limits.identities)";
+      }
+      if (identity) {
+        shared_.control.learn_credentials(credentials);
+        become(identity, version_);
+        then(number);
+      } else {
+        std::string line;
+        protocol::append_error(line, error);
+        emit(number, line);
+      }
+      finish(number);
+    });
+  });
+}
+
+void Session::become(const tiers::upstream::IdentityPtr& identity, RespVersion version) {
+  if (identity == identity_ && version == version_) return;
+  worker_.router().detach(*lane_, now_us_);
+  identity_ = identity;
+  version_ = version;
+  lane_ = &worker_.router().attach(identity_, version_);
+}
+
+void Session::select(const Args& args) {
+  std::uint32_t wanted = 0;
+  const auto [end, error] = std::from_chars(args[1].data(), args[1].data() + args[1].size(), wanted);
+  const std::uint32_t served = shared_.settings.upstream.url.database;
+  if (error != std::errc() || end != args[1].data() + args[1].size()) {
+    answer_error("ERR value is not an integer or out of range");
+  } else if (wanted == served) {
+    answer([](auto& out) { protocol::append_simple(out, "OK"); });
+  } else {
+    answer_error("ERR nearcached: only database " + std::to_string(served) + " is served (upstream.url)");
+  }
+}
+
+void Session::reset() {
+  name_.clear();
+  become(shared_.identities.configured(), RespVersion::kResp2);
+  answer([](auto& out) { protocol::append_simple(out, "RESET"); });
+}
+
+std::string Session::client_line() const {
+  std::string line = "id=" + std::to_string(id_) + " addr=" + peer_ + " fd=" + std::to_string(stream_.fd()) +
+                     " name=" + name_ + " db=" + std::to_string(shared_.settings.upstream.url.database) +
+                     " resp=" + (version_ == RespVersion::kResp3 ? "3" : "2") + " user=";
+  const std::string& user = identity_->credentials.user;
+  line += user.empty() ? std::string_view("default") : std::string_view(user);
+  line += " lib-name=" + library_name_ + " lib-ver=" + library_version_ + "\n";
+  return line;
+}
+
+void Session::client(const Command& command, const Args& args) {
+  const std::string_view name = command.name;
+  const auto ok = [this] { answer([](auto& out) { protocol::append_simple(out, "OK"); }); };
+  if (name == "client|id") {
+    answer([this](auto& out) { protocol::append_integer(out, static_cast<std::int64_t>(id_)); });
+  } else if (name == "client|getname") {
+    answer([this](auto& out) {
+      if (name_.empty()) {
+        protocol::append_null(out, version_);
+      } else {
+        protocol::append_bulk(out, name_);
+      }
+    });
+  } else if (name == "client|info") {
+    answer([this](auto& out) { protocol::append_bulk(out, client_line()); });
+  } else if (name == "client|setname") {
+    if (!printable(args[2])) {
+      answer_error("ERR Client names cannot contain spaces, newlines or special characters.");
+      return;
+    }
+    name_ = std::string(args[2]);
+    ok();
+  } else if (name == "client|setinfo") {
+    std::string* field = equals(args[2], "lib-name")  ? &library_name_
+                         : equals(args[2], "lib-ver") ? &library_version_
+                                                      : nullptr;
+    if (field == nullptr) {
+      answer_error("ERR Unrecognized option '" + std::string(args[2].substr(0, 64)) + "'");
+    } else if (!printable(args[3])) {
+      answer_error("ERR " + std::string(equals(args[2], "lib-name") ? "lib-name" : "lib-ver") +
+                   " cannot contain spaces, newlines or special characters.");
+    } else {
+      *field = std::string(args[3]);
+      ok();
+    }
+  } else {
+    answer_error("ERR nearcached: '" + std::string(command.name) + "' is not offered yet");
+  }
+}
+
+}  // namespace nearcached::daemon

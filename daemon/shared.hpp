@@ -1,0 +1,32 @@
+// What all workers of the process share.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "config/settings.hpp"
+#include "daemon/stats_report.hpp"
+#include "protocol/request_parser.hpp"
+#include "tiers/io/resolver.hpp"
+#include "tiers/near_cache.hpp"
+#include "tiers/upstream/control_plane.hpp"
+#include "tiers/upstream/identity.hpp"
+
+namespace nearcached::daemon {
+
+// Owned by App, which outlives every worker. Each member is constant after construction or synchronised inside.
+struct Shared {
+  const config::Settings& settings;
+  const protocol::RequestLimits request_limits;
+  tiers::NearCache& cache;
+  tiers::upstream::IdentityRegistry& identities;
+  tiers::upstream::ControlPlane& control;
+  tiers::io::Resolver& resolver;
+  StatsSource stats;
+  std::atomic<std::uint64_t> next_client_id{1};
+  std::atomic<bool> over_buffer_budget{false};  // all buffers together are over limits.buffer_bytes
+};
+
+}  // namespace nearcached::daemon

@@ -1,0 +1,193 @@
+#include "daemon/worker.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "daemon/log.hpp"
+#include "tiers/io/clock.hpp"
+
+namespace nearcached::daemon {
+namespace {
+
+constexpr std::int64_t kSecondUs = 1'000'000;
+constexpr std::int64_t kReportEveryUs = 200'000;
+constexpr std::int64_t kLessonUs = 60 * kSecondUs;       // an upgrade may bring the command
+constexpr std::int64_t kNobodyAskedUs = kSecondUs / 2;   // the upstream could not be asked
+
+std::string lower(std::string_view text) {
+  std::string result(text.substr(0, 128));
+  std::transform(result.begin(), result.end(), result.begin(),
+                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  return result;
+}
+
+}  // namespace
+
+Worker::Worker(std::uint32_t index, Shared& shared, WorkerOptions options)
+    : index_(index),
+      shared_(shared),
+      router_(loop_, shared.resolver, counters_, std::move(options.router)),
+      fills_(index, loop_, shared.resolver, shared.cache, counters_, std::move(options.fills)) {
+  loop_.on_turn_end([this] { end_turn(); });
+  loop_.on_tick([this] { tick(); });
+}
+
+Worker::~Worker() { stop(); }
+
+void Worker::start(const tiers::FillService::Peers* peers) {
+  fills_.set_peers(peers);
+  thread_ = std::thread([this] { loop_.run(); });
+}
+
+void Worker::stop() {
+  if (!thread_.joinable()) return;
+  loop_.stop();
+  thread_.join();
+  // Sessions before what they use; their descriptors go with them.
+  dirty_.clear();
+  congested_.clear();
+  sessions_.clear();
+  fills_.close();
+}
+
+void Worker::adopt(int fd) {
+  clients_.fetch_add(1, std::memory_order_relaxed);
+  loop_.post([this, fd] {
+    if (draining_) {
+      close(fd);
+      clients_.fetch_sub(1, std::memory_order_relaxed);
+      return;
+    }
+    sessions_.push_back(std::make_unique<Session>(*this, shared_, fd));
+    counters_.clients_accepted.add();
+    counters_.clients.set(sessions_.size());
+  });
+}
+
+void Worker::set_topology(tiers::upstream::TopologyPtr topology) {
+  loop_.post([this, topology = std::move(topology)]() mutable {
+    if (shared_.cache.enabled()) {
+      for (const auto& node : topology->primaries) fills_.prepare(shared_.identities.configured(), node);
+    }
+    router_.set_topology(std::move(topology));
+  });
+}
+
+void Worker::drain() {
+  loop_.post([this] {
+    draining_ = true;
+    for (const auto& session : sessions_) session->drain();
+  });
+}
+
+void Worker::end_turn() {
+  fills_.flush();
+  // A session that reads on may ask for a fill that is answered at once, which is another session's, or its own, turn again.
+  while (!dirty_.empty()) {
+    std::vector<Session*> turn;
+    turn.swap(dirty_);
+    bool any_finished = false;
+    for (Session* session : turn) {
+      session->end_of_turn();
+      any_finished |= session->finished();
+    }
+    if (any_finished) {
+      std::erase_if(dirty_, [](const Session* session) { return session->finished(); });
+      std::erase_if(congested_, [](const Session* session) { return session->finished(); });
+      std::erase_if(sessions_, [](const auto& session) { return session->finished(); });
+      clients_.fetch_sub(counters_.clients.value() - sessions_.size(), std::memory_order_relaxed);
+      counters_.clients.set(sessions_.size());
+    }
+    fills_.flush();
+  }
+  router_.flush();
+}
+
+void Worker::tick() {
+  const std::int64_t now_us = tiers::io::boot_us();
+  counters_.loop_turn_ms.set(static_cast<std::uint64_t>(now_us / 1000));
+  counters_.buffer_bytes.set(loop_.buffers().bytes_out());
+  router_.tick(now_us);
+  if (shared_.cache.enabled()) fills_.tick(now_us);
+  std::vector<Session*> congested;
+  congested.swap(congested_);
+  for (Session* session : congested) session->retry_congested();
+  if (shared_.over_buffer_budget.load(std::memory_order_relaxed)) {
+    close_largest();
+  }
+  if (now_us >= next_report_us_) {
+    next_report_us_ = now_us + kReportEveryUs;
+    renew_report();
+  }
+  if (now_us >= next_second_us_) {
+    next_second_us_ = now_us + kSecondUs;
+    each_second(now_us);
+  }
+}
+
+void Worker::each_second(std::int64_t now_us) {
+  const std::int64_t idle_us = shared_.settings.limits.idle_timeout.count() * 1000;
+  for (const auto& session : sessions_) {
+    if (idle_us > 0 && session->is_open() && session->idle() && now_us - session->last_active_us() > idle_us) {
+      counters_.clients_closed_idle.add();
+      session->shut({});
+    } else if (!shared_.over_buffer_budget.load(std::memory_order_relaxed)) {
+      session->retry_congested();  // paused by the budget, which has room again
+    }
+  }
+}
+
+void Worker::close_largest() {
+  constexpr std::size_t kWorthClosing = 256 * 1024;
+  Session* largest = nullptr;
+  for (const auto& session : sessions_) {
+    if (session->is_open() && (largest == nullptr || session->buffered_bytes() > largest->buffered_bytes())) {
+      largest = session.get();
+    }
+  }
+  if (largest == nullptr || largest->buffered_bytes() < kWorthClosing) return;
+  counters_.clients_closed_output.add();
+  largest->shut("the process is over its buffer budget (limits.buffer_bytes), and this client holds most of it");
+}
+
+void Worker::renew_report() {
+  WorkerReport report;
+  router_.traffic(report.traffic);
+  fills_.links(report.links);
+  const std::lock_guard lock(report_mutex_);
+  report_ = std::move(report);
+}
+
+WorkerReport Worker::report() {
+  const std::lock_guard lock(report_mutex_);
+  return report_;
+}
+
+Worker::Learned Worker::learned(std::string_view name, std::int64_t now_us) {
+  const auto lesson = lessons_.find(lower(name));
+  if (lesson == lessons_.end() || lesson->second.until_us < now_us) return {};
+  const auto& command = lesson->second.command;
+  return {true, command ? &command->command() : nullptr};
+}
+
+void Worker::learn(std::string name, std::function<void()> then) {
+  std::string key = lower(name);
+  shared_.control.command_info(
+      key, [this, key, then = std::move(then)](bool reached, tiers::upstream::CommandInfo info) {
+        loop_.post([this, key, then, reached, info = std::move(info)] {
+          if (lessons_.size() >= kLearnedMax) lessons_.clear();
+          Lesson& lesson = lessons_[key];
+          lesson.until_us = tiers::io::boot_us() + (reached ? kLessonUs : kNobodyAskedUs);
+          lesson.command.reset();
+          if (info.known) {
+            lesson.command = std::make_unique<protocol::DynamicCommand>(info.name, info.arity, info.flags, info.first_key,
+                                                                        info.last_key, info.key_step);
+          }
+          then();
+        });
+      });
+}
+
+}  // namespace nearcached::daemon

@@ -1,0 +1,111 @@
+// One thread of the data path: its loop, its clients, its connections to the upstream.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "daemon/session.hpp"
+#include "daemon/shared.hpp"
+#include "protocol/command_table.hpp"
+#include "tiers/fill_service.hpp"
+#include "tiers/insight/counters.hpp"
+#include "tiers/io/event_loop.hpp"
+#include "tiers/upstream/router.hpp"
+
+namespace nearcached::daemon {
+
+struct WorkerOptions {
+  tiers::upstream::RouterOptions router;
+  tiers::FillServiceOptions fills;
+};
+
+// What a worker tells the statistics, renewed by its own thread a few times a second: whoever scrapes takes the lock, never
+// the data path.
+struct WorkerReport {
+  std::vector<tiers::upstream::NodeTraffic> traffic;
+  std::vector<tiers::FillLinkRow> links;
+};
+
+// Everything in here is confined to the worker's thread, but for adopt(), set_topology(), drain(), stop(), which go through
+// the loop's mailbox, and report(), counters() and clients(), which anybody may read.
+//
+// A turn ends in this order: answers of fills reach their sessions; sessions write and read on, which may ask for more;
+// requests leave for the upstream. So what one turn took in leaves with one system call per connection.
+class Worker {
+ public:
+  static constexpr std::size_t kLearnedMax = 1024;
+
+  Worker(std::uint32_t index, Shared& shared, WorkerOptions options);
+  ~Worker();
+
+  void start(const tiers::FillService::Peers* peers);
+  void adopt(int fd);
+  void set_topology(tiers::upstream::TopologyPtr topology);
+  // No new requests are read; sessions close as their replies are out.
+  void drain();
+  void stop();  // ends the thread
+
+  [[nodiscard]] std::size_t clients() const { return clients_.load(std::memory_order_relaxed); }
+  [[nodiscard]] WorkerReport report();
+
+  // For sessions, on the worker's thread.
+  [[nodiscard]] tiers::io::EventLoop& loop() { return loop_; }
+  [[nodiscard]] tiers::upstream::Router& router() { return router_; }
+  [[nodiscard]] tiers::FillService& fills() { return fills_; }
+  [[nodiscard]] tiers::insight::Counters& counters() { return counters_; }
+  [[nodiscard]] std::vector<std::uint32_t>& positions() { return positions_; }  // scratch of one dispatch
+  [[nodiscard]] std::string& encoded() { return encoded_; }                     // scratch of one dispatch
+  void remember(Session& session) { dirty_.push_back(&session); }
+  void remember_congested(Session& session) { congested_.push_back(&session); }
+
+  // What the upstream says of a command that is not in the table.
+  struct Learned {
+    bool asked = false;                            // it has been asked, not too long ago
+    const protocol::Command* command = nullptr;    // nullptr: the upstream does not know it, or can't be asked
+  };
+  [[nodiscard]] Learned learned(std::string_view name, std::int64_t now_us);
+  void learn(std::string name, std::function<void()> then);
+
+ private:
+  struct Lesson {
+    std::unique_ptr<protocol::DynamicCommand> command;
+    std::int64_t until_us = 0;
+  };
+
+  void end_turn();
+  void tick();
+  void each_second(std::int64_t now_us);
+  void close_largest();
+  void renew_report();
+
+  const std::uint32_t index_;
+  Shared& shared_;
+  tiers::insight::Counters counters_;
+  tiers::io::EventLoop loop_;
+  tiers::upstream::Router router_;
+  tiers::FillService fills_;
+  std::vector<std::unique_ptr<Session>> sessions_;
+  std::vector<Session*> dirty_;
+  std::vector<Session*> congested_;
+  std::vector<std::uint32_t> positions_;
+  std::string encoded_;
+  std::unordered_map<std::string, Lesson> lessons_;
+  std::int64_t next_second_us_ = 0;
+  std::int64_t next_report_us_ = 0;
+  bool draining_ = false;
+  std::atomic<std::size_t> clients_{0};  // handed out and not yet gone
+
+  std::mutex report_mutex_;
+  WorkerReport report_;  // guarded by report_mutex_
+  std::thread thread_;
+};
+
+}  // namespace nearcached::daemon

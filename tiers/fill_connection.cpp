@@ -1,0 +1,98 @@
+#include "tiers/fill_connection.hpp"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "tiers/io/clock.hpp"
+
+namespace nearcached::tiers {
+
+using coherence::FillLinkState;
+
+FillConnection::FillConnection(io::EventLoop& loop, io::Resolver& resolver, upstream::Endpoint endpoint,
+                               upstream::IdentityPtr identity, std::int64_t connect_timeout_us,
+                               std::unique_ptr<coherence::FillLink> link)
+    : loop_(loop),
+      resolver_(resolver),
+      endpoint_(std::move(endpoint)),
+      identity_(std::move(identity)),
+      connect_timeout_us_(connect_timeout_us),
+      link_(std::move(link)),
+      stream_(loop, *this) {}
+
+FillConnection::~FillConnection() { *alive_ = false; }
+
+void FillConnection::open(std::int64_t now_us) {
+  opening_ = true;
+  opened_us_ = now_us;
+  if (endpoint_.is_unix()) {
+    connect_to({io::unix_address(endpoint_.host)});
+  } else if (const auto literal = io::literal_address(endpoint_.host, endpoint_.port); literal.length != 0) {
+    connect_to({literal});
+  } else {
+    resolver_.look_up(endpoint_.host, endpoint_.port,
+                      [this, alive = alive_, &loop = loop_](std::vector<io::SocketAddress> addresses) {
+                        loop.post([this, alive, addresses = std::move(addresses)] {
+                          if (*alive && opening_ && !stream_.is_open()) connect_to(addresses);
+                        });
+                      });
+  }
+}
+
+void FillConnection::connect_to(const std::vector<io::SocketAddress>& addresses) {
+  if (addresses.empty() || !stream_.connect(addresses[failures_ % addresses.size()])) lost(io::boot_us());
+}
+
+void FillConnection::on_connected() {
+  opening_ = false;
+  link_->connected(io::boot_us());
+  flush();
+}
+
+std::size_t FillConnection::on_data(std::string_view bytes) {
+  const auto consumed = link_->received(bytes, io::boot_us());
+  if (consumed) {
+    if (link_->state() == FillLinkState::kServing) failures_ = 0;
+    return *consumed;
+  }
+  broken_ = true;
+  stream_.pause();
+  return bytes.size();
+}
+
+void FillConnection::on_closed(int) { lost(io::boot_us()); }
+
+void FillConnection::close() {
+  stream_.close();
+  link_->disconnected();
+}
+
+void FillConnection::lost(std::int64_t now_us) {
+  opening_ = broken_ = false;
+  ++failures_;
+  const bool refused = link_->state() == FillLinkState::kRefused;
+  retry_at_us_ = now_us + (refused ? kRefusedRetryUs : std::min(kReconnectStepUs * failures_, kReconnectMaxUs));
+  close();
+}
+
+void FillConnection::tick(std::int64_t now_us) {
+  if (!stream_.is_open() && !opening_) {
+    if (now_us >= retry_at_us_) open(now_us);
+  } else if (!stream_.connected()) {
+    if (now_us - opened_us_ > connect_timeout_us_) lost(now_us);
+  } else if (broken_ || !link_->tick(now_us)) {
+    lost(now_us);
+  }
+}
+
+void FillConnection::flush() {
+  std::string& bytes = link_->output();
+  if (!bytes.empty() && stream_.connected()) {
+    stream_.out().append(bytes);
+    bytes.clear();
+  }
+  if (!stream_.flush()) broken_ = true;
+}
+
+}  // namespace nearcached::tiers

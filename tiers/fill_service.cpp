@@ -1,0 +1,190 @@
+#include "tiers/fill_service.hpp"
+
+#include <algorithm>
+
+#include "tiers/io/clock.hpp"
+
+namespace nearcached::tiers {
+namespace {
+
+constexpr std::int64_t kCollectEveryUs = 10'000'000;
+
+}  // namespace
+
+// A fill link with what its events mean here: installation, invalidation, answers.
+class FillService::Link final : public coherence::FillLinkEvents {
+ public:
+  Link(FillService& service, const upstream::IdentityPtr& identity, const upstream::Endpoint& node, std::uint16_t row)
+      : service_(service),
+        realm_(identity->id),
+        row_(row),
+        connection_(service.loop_, service.resolver_, node, identity, service.options_.connect_timeout_us,
+                    std::make_unique<coherence::FillLink>(link_options(service, *identity), row, service.cache_.fences(),
+                                                          service.cache_.epochs(), service.cache_.links(), *this)) {}
+  ~Link() {
+    connection_.close();
+    service_.cache_.links().release(row_);
+  }
+  Link(const Link&) = delete;
+  Link& operator=(const Link&) = delete;
+
+  [[nodiscard]] FillConnection& connection() { return connection_; }
+  [[nodiscard]] const FillConnection& connection() const { return connection_; }
+  // Held by this link, and perhaps by the registry: no client is left.
+  [[nodiscard]] bool unused() const { return realm_ != 1 && connection_.identity().use_count() <= 2; }
+
+ private:
+  static coherence::FillLinkOptions link_options(const FillService& service, const upstream::Identity& identity) {
+    coherence::FillLinkOptions options;
+    options.cluster = service.options_.cluster;
+    options.swapdb_never = service.options_.swapdb_never;
+    options.database = service.options_.database;
+    options.credentials = identity.credentials;
+    options.max_staleness_us = service.options_.max_staleness_us;
+    options.reply_timeout_us = service.options_.reply_timeout_us;
+    return options;
+  }
+
+  void on_filled(const coherence::FillResult& result) override {
+    const std::int64_t now_us = io::boot_us();
+    insight::Counters& counters = service_.counters_;
+    if (result.answered) {
+      const bool kept = service_.cache_.install(result, realm_, now_us);
+      (kept ? counters.fills_installed : counters.fills_discarded).add();
+      counters.fill_latency.observe(static_cast<std::uint64_t>(std::max<std::int64_t>(0, now_us - result.sent_us)));
+    } else {
+      counters.fills_forwarded.add(result.waiters.size());
+    }
+    const auto bytes = std::make_shared<const std::string>(result.answered ? result.reply : result.key);
+    for (const coherence::FillWaiter& waiter : result.waiters) service_.answer(waiter, result.answered, bytes);
+  }
+
+  void on_invalidated(std::string_view key) override {
+    service_.cache_.on_invalidated(l1::hash_key(key), service_.counters_);
+  }
+  void on_invalidated_all() override {
+    service_.counters_.invalidations[static_cast<std::size_t>(insight::InvalidationSource::kFlush)].add();
+  }
+  void on_state(coherence::FillLinkState state, std::string_view reason) override {
+    if (state == coherence::FillLinkState::kClosed) {
+      service_.counters_.invalidations[static_cast<std::size_t>(insight::InvalidationSource::kGeneration)].add();
+    }
+    service_.options_.on_state(connection_.endpoint(), realm_, state, reason);
+  }
+
+  FillService& service_;
+  const std::uint32_t realm_;
+  const std::uint16_t row_;
+  FillConnection connection_;
+};
+
+FillService::FillService(std::uint32_t worker, io::EventLoop& loop, io::Resolver& resolver, NearCache& cache,
+                         insight::Counters& counters, FillServiceOptions options)
+    : worker_(worker),
+      loop_(loop),
+      resolver_(resolver),
+      cache_(cache),
+      counters_(counters),
+      options_(std::move(options)) {}
+
+FillService::~FillService() = default;
+
+std::uint32_t FillService::owner_of(const upstream::Endpoint& node) const {
+  const std::size_t hash = std::hash<std::string>()(node.host) * 31 + node.port;
+  return static_cast<std::uint32_t>(hash % peers_->loops.size());
+}
+
+void FillService::close() { links_.clear(); }
+
+void FillService::read(const upstream::IdentityPtr& identity, const upstream::Endpoint& node, std::string_view key,
+                       std::uint64_t hash, std::uint16_t slot, FillSink& sink, std::uint64_t token, std::int64_t now_us) {
+  const std::uint32_t owner = owner_of(node);
+  Request request{identity, node, std::string(key), hash, slot, {&sink, token, worker_}, now_us};
+  if (owner == worker_) {
+    serve(request);
+    return;
+  }
+  if (requests_out_.empty()) requests_out_.resize(peers_->loops.size());
+  requests_out_[owner].push_back(std::move(request));
+}
+
+void FillService::prepare(const upstream::IdentityPtr& identity, const upstream::Endpoint& node) {
+  if (owner_of(node) == worker_) static_cast<void>(link_to(identity, node));
+}
+
+FillService::Link* FillService::link_to(const upstream::IdentityPtr& identity, const upstream::Endpoint& node) {
+  const LinkKey key{identity->id, node};
+  const auto known = links_.find(key);
+  if (known != links_.end()) return known->second.get();
+  const auto row = cache_.links().acquire();
+  if (!row) return nullptr;
+  return links_.emplace(key, std::make_unique<Link>(*this, identity, node, *row)).first->second.get();
+}
+
+void FillService::serve(const Request& request) {
+  Link* link = link_to(request.identity, request.node);
+  const std::uint64_t joined_before = link == nullptr ? 0 : link->connection().link().joined();
+  if (link != nullptr &&
+      link->connection().link().submit(request.key, request.hash, request.slot, request.waiter, request.asked_us)) {
+    const bool joined = link->connection().link().joined() != joined_before;
+    (joined ? counters_.fills_joined : counters_.fills_started).add();
+  } else {
+    counters_.fills_forwarded.add();
+    answer(request.waiter, false, std::make_shared<const std::string>(request.key));
+  }
+}
+
+void FillService::answer(const coherence::FillWaiter& waiter, bool answered, const std::shared_ptr<const std::string>& bytes) {
+  if (waiter.worker == worker_) {
+    answers_here_.push_back({waiter, answered, bytes});
+    return;
+  }
+  if (answers_out_.empty()) answers_out_.resize(peers_->loops.size());
+  answers_out_[waiter.worker].push_back({waiter, answered, bytes});
+}
+
+void FillService::deliver(std::vector<Answer>& answers) {
+  for (const Answer& answer : answers) {
+    static_cast<FillSink*>(answer.waiter.sink)->on_fill(answer.waiter.token, answer.answered, *answer.bytes);
+  }
+  answers.clear();
+}
+
+void FillService::tick(std::int64_t now_us) {
+  for (const auto& [key, link] : links_) link->connection().tick(now_us);
+  if (now_us < next_collect_us_) return;
+  next_collect_us_ = now_us + kCollectEveryUs;
+  std::erase_if(links_, [](const auto& item) { return item.second->unused(); });
+}
+
+void FillService::flush() {
+  // Answers first: what their sinks ask for leaves in this turn as well.
+  while (!answers_here_.empty()) {
+    std::vector<Answer> answers;
+    answers.swap(answers_here_);
+    deliver(answers);
+  }
+  for (const auto& [key, link] : links_) link->connection().flush();
+  for (std::size_t to = 0; to < requests_out_.size(); ++to) {
+    if (requests_out_[to].empty()) continue;
+    FillService* peer = peers_->services[to];
+    peers_->loops[to]->post([peer, batch = std::exchange(requests_out_[to], {})] {
+      for (const Request& request : batch) peer->serve(request);
+    });
+  }
+  for (std::size_t to = 0; to < answers_out_.size(); ++to) {
+    if (answers_out_[to].empty()) continue;
+    FillService* peer = peers_->services[to];
+    peers_->loops[to]->post([peer, batch = std::exchange(answers_out_[to], {})]() mutable { peer->deliver(batch); });
+  }
+}
+
+void FillService::links(std::vector<FillLinkRow>& rows) const {
+  for (const auto& [key, link] : links_) {
+    const coherence::FillLink& machine = link->connection().link();
+    rows.push_back({key.second, key.first, machine.state(), machine.state_reason(),
+                    cache_.links().verified_until_us(machine.link()), machine.invalidations(), machine.reads_in_flight()});
+  }
+}
+
+}  // namespace nearcached::tiers

@@ -1,0 +1,121 @@
+// Reads for L1: one fill connection per node and identity in the whole process, each owned by one worker.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "tiers/fill_connection.hpp"
+#include "tiers/near_cache.hpp"
+
+namespace nearcached::tiers {
+
+// Gets the answer of a fill. Called on the worker's thread, never from inside FillService::read.
+class FillSink {
+ public:
+  // `answered`: `bytes` is the reply (RESP3). Otherwise `bytes` is the key, to be read the ordinary way.
+  virtual void on_fill(std::uint64_t token, bool answered, std::string_view bytes) = 0;
+
+ protected:
+  ~FillSink() = default;
+};
+
+struct FillServiceOptions {
+  bool cluster = false;
+  bool swapdb_never = false;
+  std::uint32_t database = 0;
+  std::int64_t connect_timeout_us = 1'000'000;
+  std::int64_t reply_timeout_us = 1'000'000;
+  std::int64_t max_staleness_us = 1'000'000;
+  // Called on the owning worker's thread when a link changes its state: node, identity, state, reason.
+  std::function<void(const upstream::Endpoint&, std::uint32_t, coherence::FillLinkState, std::string_view)> on_state;
+};
+
+// What is known of one fill link, for the statistics.
+struct FillLinkRow {
+  upstream::Endpoint endpoint;
+  std::uint32_t identity = 0;
+  coherence::FillLinkState state = coherence::FillLinkState::kClosed;
+  std::string reason;
+  std::int64_t verified_until_us = 0;
+  std::uint64_t invalidations = 0;
+  std::size_t in_flight = 0;
+};
+
+// One per worker. A read goes to the worker that owns the node (by a hash of its address, so that it never changes with the
+// topology): misses collected during a turn hop there in one message per worker, their answers come back the same way. Why
+// one connection per process and not per worker: coherence.md, Fill connections.
+//
+// Bad at: latency of a miss under many workers, by the hop. Threading: read(), tick(), flush() on the worker's own thread;
+// workers reach each other through their loops' mailboxes.
+class FillService {
+ public:
+  struct Peers {
+    std::vector<io::EventLoop*> loops;      // by worker
+    std::vector<FillService*> services;
+  };
+
+  FillService(std::uint32_t worker, io::EventLoop& loop, io::Resolver& resolver, NearCache& cache, insight::Counters& counters,
+              FillServiceOptions options);
+  ~FillService();
+
+  // Once, before the loops run; the same for all.
+  void set_peers(const Peers* peers) { peers_ = peers; }
+  // Ends all links; in-flight reads are not answered any more.
+  void close();
+
+  // Reads `key` for `sink`, which must live until it is told.
+  void read(const upstream::IdentityPtr& identity, const upstream::Endpoint& node, std::string_view key, std::uint64_t hash,
+            std::uint16_t slot, FillSink& sink, std::uint64_t token, std::int64_t now_us);
+  // Opens the link to a node before anybody misses there.
+  void prepare(const upstream::IdentityPtr& identity, const upstream::Endpoint& node);
+
+  void tick(std::int64_t now_us);
+  void flush();
+  void links(std::vector<FillLinkRow>& rows) const;
+
+ private:
+  struct Request {
+    upstream::IdentityPtr identity;
+    upstream::Endpoint node;
+    std::string key;
+    std::uint64_t hash = 0;
+    std::uint16_t slot = 0;
+    coherence::FillWaiter waiter;
+    std::int64_t asked_us = 0;
+  };
+  struct Answer {
+    coherence::FillWaiter waiter;
+    bool answered = false;
+    std::shared_ptr<const std::string> bytes;
+  };
+  class Link;
+  using LinkKey = std::pair<std::uint32_t, upstream::Endpoint>;
+
+  [[nodiscard]] std::uint32_t owner_of(const upstream::Endpoint& node) const;
+  // nullptr: no room for another link, the node's keys are not cached.
+  [[nodiscard]] Link* link_to(const upstream::IdentityPtr& identity, const upstream::Endpoint& node);
+  void serve(const Request& request);
+  void answer(const coherence::FillWaiter& waiter, bool answered, const std::shared_ptr<const std::string>& bytes);
+  void deliver(std::vector<Answer>& answers);
+
+  const std::uint32_t worker_;
+  io::EventLoop& loop_;
+  io::Resolver& resolver_;
+  NearCache& cache_;
+  insight::Counters& counters_;
+  const FillServiceOptions options_;
+  const Peers* peers_ = nullptr;
+  std::map<LinkKey, std::unique_ptr<Link>> links_;
+  std::vector<std::vector<Request>> requests_out_;  // by worker
+  std::vector<std::vector<Answer>> answers_out_;    // by worker
+  std::vector<Answer> answers_here_;
+  std::int64_t next_collect_us_ = 0;
+};
+
+}  // namespace nearcached::tiers

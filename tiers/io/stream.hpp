@@ -1,0 +1,97 @@
+// A non-blocking byte stream on an event loop: a client's connection, or one to the upstream.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "tiers/io/event_loop.hpp"
+#include "tiers/io/socket.hpp"
+
+namespace nearcached::tiers::io {
+
+// What the owner of a stream is told. Called on the loop's thread.
+class StreamOwner {
+ public:
+  virtual void on_connected() {}
+  // All unconsumed bytes, oldest first. Returns how many were consumed; the rest comes again with more behind it, or on
+  // resume(). Valid during the call only.
+  virtual std::size_t on_data(std::string_view bytes) = 0;
+  // The kernel took more of what it had refused before.
+  virtual void on_writable() {}
+  // The peer sends no more, but may still read. True: the owner has replies to write and closes the stream itself later.
+  [[nodiscard]] virtual bool on_end_of_input() { return false; }
+  // The stream is dead: closed by the peer (error 0), or failed (errno). Called once, never from inside another call to the
+  // owner or from close().
+  virtual void on_closed(int error) = 0;
+
+ protected:
+  ~StreamOwner() = default;
+};
+
+// Reads go into the loop's scratch room and are parsed there; only what was left unconsumed is copied. Writes collect in
+// out() and leave with flush(), once per turn. Level-triggered: one read per readiness, no read that finds nothing.
+//
+// Invariant: while reading is paused nothing is read, so the peer's window closes (backpressure).
+// Threading: confined to the loop's thread.
+class Stream final : public EventHandler {
+ public:
+  Stream(EventLoop& loop, StreamOwner& owner) : loop_(loop), owner_(owner), in_(loop.buffers()), out_(loop.buffers()) {}
+  ~Stream() override { close(); }
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+
+  // Takes over a connected socket.
+  void adopt(int fd);
+  // Starts to connect: on_connected() or on_closed() follows. False (errno) if it failed at once: then neither follows.
+  [[nodiscard]] bool connect(const SocketAddress& address);
+  void close();
+  [[nodiscard]] bool is_open() const { return fd_ >= 0; }
+  [[nodiscard]] bool connected() const { return fd_ >= 0 && !connecting_; }
+
+  [[nodiscard]] Buffer& out() { return out_; }
+  // From now on what was sent stays in out() until acknowledge(n) drops the oldest n bytes: a request may have to be sent
+  // again elsewhere, and needs no second copy for that. It also stays after the stream is closed, until the owner clears it.
+  void retain_sent() { retain_ = true; }
+  void acknowledge(std::size_t n);
+  [[nodiscard]] std::size_t sent() const { return sent_; }  // bytes of out() that left, with retain_sent()
+  [[nodiscard]] std::size_t unread_bytes() const { return in_.size(); }
+  // Writes what is in out(), as far as the kernel takes it. False if the stream failed: the owner must close it (on_closed is
+  // not called).
+  [[nodiscard]] bool flush();
+
+  void pause();
+  // Hands unconsumed bytes to the owner again, then reads on.
+  void resume();
+  [[nodiscard]] bool paused() const { return paused_; }
+  // Sized ahead for one large message.
+  void expect(std::size_t bytes) { expected_ = bytes; }
+  [[nodiscard]] int fd() const { return fd_; }
+  [[nodiscard]] std::uint64_t bytes_in() const { return bytes_in_; }
+  [[nodiscard]] std::uint64_t bytes_out() const { return bytes_out_; }
+
+ private:
+  void on_events(std::uint32_t events) override;
+  void read_once();
+  void deliver();
+  void update_interest();
+  void finish_connect();
+
+  EventLoop& loop_;
+  StreamOwner& owner_;
+  int fd_ = -1;
+  std::uint32_t interest_ = 0;
+  bool connecting_ = false;
+  bool paused_ = false;
+  bool want_write_ = false;
+  bool delivering_ = false;
+  bool ended_ = false;
+  bool retain_ = false;
+  std::size_t sent_ = 0;
+  std::size_t expected_ = 0;
+  std::uint64_t bytes_in_ = 0;
+  std::uint64_t bytes_out_ = 0;
+  Buffer in_;
+  Buffer out_;
+};
+
+}  // namespace nearcached::tiers::io

@@ -1,0 +1,293 @@
+#include "tiers/upstream/data_connection.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "tiers/io/clock.hpp"
+
+namespace nearcached::tiers::upstream {
+namespace {
+
+constexpr std::int64_t kBackoffStepUs = 50'000;
+constexpr std::int64_t kBackoffMaxUs = 1'000'000;
+constexpr std::size_t kErrorLineMax = 64 * 1024;
+
+}  // namespace
+
+DataConnection::DataConnection(io::EventLoop& loop, io::Resolver& resolver, insight::Counters& counters,
+                               DataConnectionOptions options, DataConnectionOwner& owner)
+    : loop_(loop), resolver_(resolver), counters_(counters), options_(std::move(options)), owner_(owner), stream_(loop, *this) {
+  stream_.retain_sent();
+}
+
+DataConnection::~DataConnection() { *alive_ = false; }
+
+void DataConnection::send(const RequestMeta& meta, std::string_view bytes, std::int64_t now_us) {
+  last_used_us_ = now_us;
+  ++requests_;
+  if (state_ == State::kReady) {
+    enqueue(meta, bytes, Role::kRequest, now_us);
+    return;
+  }
+  waiting_.push_back({meta, std::string(bytes)});
+  if (state_ == State::kClosed && now_us >= retry_at_us_) open(now_us);
+}
+
+void DataConnection::enqueue(const RequestMeta& meta, std::string_view bytes, Role role, std::int64_t now_us) {
+  if (role == Role::kRequest && meta.asking) {
+    constexpr std::string_view kAsking = "*1\r\n$6\r\nASKING\r\n";
+    stream_.out().append(kAsking);
+    pending_.push({{}, kAsking.size(), now_us, Role::kDropped});
+  }
+  stream_.out().append(bytes);
+  pending_.push({meta, bytes.size(), now_us, role});
+}
+
+void DataConnection::open(std::int64_t now_us) {
+  state_ = State::kConnecting;
+  opened_us_ = now_us;
+  const Endpoint& endpoint = options_.endpoint;
+  if (endpoint.is_unix()) {
+    connect_to({io::unix_address(endpoint.host)});
+    return;
+  }
+  if (const io::SocketAddress literal = io::literal_address(endpoint.host, endpoint.port); literal.length != 0) {
+    connect_to({literal});
+    return;
+  }
+  resolver_.look_up(endpoint.host, endpoint.port,
+                    [this, alive = alive_, &loop = loop_](std::vector<io::SocketAddress> addresses) {
+                      loop.post([this, alive, addresses = std::move(addresses)] {
+                        if (*alive && state_ == State::kConnecting && !stream_.is_open()) connect_to(addresses);
+                      });
+                    });
+}
+
+void DataConnection::connect_to(const std::vector<io::SocketAddress>& addresses) {
+  if (addresses.empty()) {
+    // Told at the next tick: never from inside the call that sent the request.
+    opened_us_ = 0;
+    return;
+  }
+  // Several addresses of one name: the next one with the next attempt.
+  if (!stream_.connect(addresses[failures_ % addresses.size()])) opened_us_ = 0;
+}
+
+void DataConnection::on_connected() {
+  state_ = State::kGreeting;
+  const std::int64_t now_us = io::boot_us();
+  const Credentials& who = options_.identity->credentials;
+  std::vector<std::vector<std::string_view>> greeting;
+  const std::string database = std::to_string(options_.database);
+  const std::string_view user = who.user.empty() ? std::string_view("default") : std::string_view(who.user);
+  if (options_.version == protocol::RespVersion::kResp3) {
+    greeting.push_back({"HELLO", "3"});
+    if (!who.empty()) greeting.back().insert(greeting.back().end(), {"AUTH", user, who.password});
+  } else if (!who.empty()) {
+    greeting.push_back({"AUTH", who.password});
+    if (!who.user.empty()) greeting.back().insert(greeting.back().begin() + 1, user);
+  }
+  if (options_.database != 0) greeting.push_back({"SELECT", database});
+  greetings_left_ = greeting.size();
+  std::string bytes;
+  for (const auto& command : greeting) {
+    bytes.clear();
+    protocol::append_command(bytes, command);
+    enqueue({}, bytes, Role::kGreeting, now_us);
+  }
+  if (greetings_left_ == 0) become_ready(now_us);
+  flush();
+}
+
+void DataConnection::greeted() {
+  if (--greetings_left_ == 0) become_ready(io::boot_us());
+}
+
+void DataConnection::become_ready(std::int64_t now_us) {
+  state_ = State::kReady;
+  failures_ = 0;
+  std::deque<Waiting> waiting;
+  waiting.swap(waiting_);
+  for (const Waiting& request : waiting) enqueue(request.meta, request.bytes, Role::kRequest, now_us);
+  flush();
+}
+
+void DataConnection::flush() {
+  if (!stream_.flush()) {
+    const int error = errno;
+    stream_.close();
+    on_closed(error);
+  }
+  counters_.upstream_bytes_out.add(stream_.bytes_out() - bytes_out_seen_);
+  bytes_out_seen_ = stream_.bytes_out();
+}
+
+std::size_t DataConnection::on_data(std::string_view bytes) {
+  const std::int64_t now_us = io::boot_us();
+  counters_.upstream_bytes_in.add(stream_.bytes_in() - bytes_in_seen_);
+  bytes_in_seen_ = stream_.bytes_in();
+  std::size_t at = 0;
+  while (at < bytes.size() && stream_.is_open()) {
+    const bool starts = !mid_frame_;
+    if (starts) in_push_ = bytes[at] == '>';
+    if (!in_push_ && pending_.empty()) {
+      stream_.close();
+      lost("it sent a reply that nobody asked for", false);
+      break;
+    }
+    if (starts && bytes[at] == '-') {
+      const std::size_t end = bytes.find("\r\n", at);
+      if (end == std::string_view::npos && bytes.size() - at < kErrorLineMax) break;  // the rest of the line will come
+      if (end != std::string_view::npos && on_error_line(bytes.substr(at, end + 2 - at))) {
+        at = end + 2;
+        if (stream_.is_open()) finish_head(now_us);
+        continue;
+      }
+    }
+    const auto step = framer_.advance(bytes.substr(at));
+    if (step.error != protocol::FrameError::kNone) {
+      stream_.close();
+      lost("it sent something that is not RESP", false);
+      break;
+    }
+    const std::string_view piece = bytes.substr(at, step.bytes);
+    at += step.bytes;
+    mid_frame_ = !step.complete;
+    if (in_push_) continue;
+    const Pending& head = pending_.front();
+    if (head.role == Role::kRequest && head.meta.sink != nullptr) {
+      head.meta.sink->on_reply(head.meta.token, piece, step.complete);
+    }
+    if (step.complete) finish_head(now_us);
+  }
+  return at;
+}
+
+bool DataConnection::on_error_line(std::string_view frame) {
+  const std::string_view line = frame.substr(1, frame.size() - 3);
+  Pending& head = pending_.front();
+  if (head.role == Role::kGreeting) {
+    stream_.close();
+    lost(line, true);
+    return true;
+  }
+  if (head.role == Role::kDropped || head.meta.sink == nullptr) return true;
+  ++errors_;
+  counters_.upstream_errors.add();
+  if (head.meta.pinned_to_node) {
+    head.meta.sink->on_reply(head.meta.token, frame, true);
+    return true;
+  }
+  const auto redirect = parse_redirect(line, options_.endpoint);
+  if (!redirect) {
+    head.meta.sink->on_reply(head.meta.token, frame, true);
+    return true;
+  }
+  const std::string_view request = stream_.out().view().substr(0, head.bytes);
+  const RequestMeta meta = head.meta;
+  owner_.on_redirected(*this, meta, request, *redirect, line);
+  return true;
+}
+
+void DataConnection::finish_head(std::int64_t now_us) {
+  const Pending& head = pending_.front();
+  const Role role = head.role;
+  if (role == Role::kRequest && head.meta.sink != nullptr) {
+    counters_.upstream_latency.observe(static_cast<std::uint64_t>(std::max<std::int64_t>(0, now_us - head.sent_us)));
+  }
+  stream_.acknowledge(head.bytes);
+  pending_.pop();
+  if (role == Role::kGreeting) greeted();
+}
+
+void DataConnection::expire(std::int64_t now_us) {
+  expired_ = std::max(expired_, pending_.first());
+  while (pending_.holds(expired_)) {
+    Pending& pending = pending_.at(expired_);
+    if (pending.role == Role::kRequest && pending.meta.deadline_us > now_us) break;
+    ++expired_;
+    if (pending.role != Role::kRequest || pending.meta.sink == nullptr) continue;
+    ReplySink* sink = std::exchange(pending.meta.sink, nullptr);
+    const bool broken = head_passed_on() && expired_ - 1 == pending_.first();
+    counters_.timeouts.add();
+    ++errors_;
+    sink->on_failure(pending.meta.token, "ERR nearcached: timeout: no answer from " + options_.endpoint.text() +
+                                             (pending.meta.write ? "; the command may still take effect" : ""),
+                     broken);
+  }
+}
+
+void DataConnection::tick(std::int64_t now_us) {
+  if (state_ == State::kConnecting || state_ == State::kGreeting) {
+    if (now_us - opened_us_ > options_.connect_timeout_us) {
+      const bool failed_at_once = opened_us_ == 0;
+      stream_.close();
+      lost(failed_at_once ? "cannot connect" : "connecting takes too long", false);
+    }
+    return;
+  }
+  if (state_ == State::kReady) {
+    expire(now_us);
+    if (!pending_.empty() && now_us - pending_.front().sent_us > options_.command_timeout_us * kSilenceFactor) {
+      stream_.close();
+      lost("it does not answer", false);
+    }
+    return;
+  }
+  if (!waiting_.empty()) give_back("no connection");
+}
+
+void DataConnection::on_closed(int error) { lost(error == 0 ? "closed by the server" : std::strerror(error), false); }
+
+void DataConnection::lost(std::string_view what, bool refused) {
+  const State before = std::exchange(state_, State::kClosed);
+  const std::int64_t now_us = io::boot_us();
+  ++failures_;
+  ++errors_;
+  retry_at_us_ = before == State::kReady ? now_us : now_us + std::min(kBackoffStepUs * failures_, kBackoffMaxUs);
+  const std::string text(what);
+  if (refused) {
+    // The upstream does not take this identity: its own words are the answer, trying again is not.
+    std::deque<Waiting> waiting;
+    waiting.swap(waiting_);
+    for (const Waiting& request : waiting) request.meta.sink->on_failure(request.meta.token, text, false);
+  }
+  give_back(text);
+  owner_.on_trouble(*this, text);
+}
+
+void DataConnection::give_back(std::string_view what) {
+  const std::string reason = "ERR nearcached: no connection to " + options_.endpoint.text() + ": " + std::string(what);
+  std::size_t offset = 0;
+  const bool passed_on = head_passed_on();
+  framer_ = protocol::ReplyFramer();
+  mid_frame_ = in_push_ = false;
+  for (bool head = true; !pending_.empty(); head = false) {
+    const Pending pending = pending_.front();
+    const std::string_view bytes = stream_.out().view().substr(offset, pending.bytes);
+    const bool left = offset < stream_.sent();
+    offset += pending.bytes;
+    pending_.pop();
+    if (pending.role != Role::kRequest || pending.meta.sink == nullptr) continue;
+    if (head && passed_on) {
+      pending.meta.sink->on_failure(pending.meta.token, reason, true);
+    } else if (left && pending.meta.write) {
+      pending.meta.sink->on_failure(pending.meta.token,
+                                    "ERR nearcached: connection to " + options_.endpoint.text() +
+                                        " lost: " + std::string(what) + "; the command may have taken effect",
+                                    false);
+    } else {
+      owner_.on_not_executed(*this, pending.meta, bytes, reason);
+    }
+  }
+  stream_.out().clear();
+  pending_.shrink();
+  std::deque<Waiting> waiting;
+  waiting.swap(waiting_);
+  for (const Waiting& request : waiting) owner_.on_not_executed(*this, request.meta, request.bytes, reason);
+}
+
+}  // namespace nearcached::tiers::upstream

@@ -1,0 +1,139 @@
+// A pipelined connection to one node, shared by all sessions of a worker that have the same identity and RESP version.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <string_view>
+
+#include "protocol/reply_framer.hpp"
+#include "tiers/insight/counters.hpp"
+#include "tiers/io/resolver.hpp"
+#include "tiers/io/ring.hpp"
+#include "tiers/io/stream.hpp"
+#include "tiers/upstream/redirect.hpp"
+#include "tiers/upstream/request.hpp"
+
+namespace nearcached::tiers::upstream {
+
+class DataConnection;
+
+// What a connection tells its owner, the router.
+class DataConnectionOwner {
+ public:
+  // The request was not executed: it may be tried again, here or elsewhere, until its deadline. `error` says why.
+  virtual void on_not_executed(DataConnection& from, RequestMeta meta, std::string_view bytes, std::string_view error) = 0;
+  // The node sends the request elsewhere; `line` is its error.
+  virtual void on_redirected(DataConnection& from, RequestMeta meta, std::string_view bytes, const Redirect& redirect,
+                             std::string_view line) = 0;
+  // Connecting failed, the connection broke, the node refused the credentials.
+  virtual void on_trouble(DataConnection& from, std::string_view what) = 0;
+
+ protected:
+  ~DataConnectionOwner() = default;
+};
+
+struct DataConnectionOptions {
+  Endpoint endpoint;
+  IdentityPtr identity;
+  protocol::RespVersion version = protocol::RespVersion::kResp2;
+  std::uint32_t database = 0;
+  std::int64_t connect_timeout_us = 1'000'000;
+  std::int64_t command_timeout_us = 1'000'000;
+  std::size_t pending_max = 100'000;
+};
+
+// Requests go out in the order they came, replies come back in that order and are passed on as they arrive, without a tree.
+// The bytes of a request stay in the output buffer until its reply is complete: a redirected request is sent on from there.
+//
+// A request that gets no reply by its deadline is answered with an error, but keeps its place: its late reply is dropped, and
+// the requests behind it still find theirs. A connection whose oldest request stays silent for kSilenceFactor times
+// the command timeout is closed.
+//
+// Until the node has accepted the identity (AUTH, HELLO, SELECT) no request leaves: on a connection that failed to become
+// somebody, a request would run as somebody else.
+//
+// Bad at: one huge reply holds up the ones behind it. Threading: confined to the worker.
+class DataConnection final : public io::StreamOwner {
+ public:
+  static constexpr int kSilenceFactor = 3;
+
+  DataConnection(io::EventLoop& loop, io::Resolver& resolver, insight::Counters& counters, DataConnectionOptions options,
+                 DataConnectionOwner& owner);
+  ~DataConnection();
+
+  [[nodiscard]] const Endpoint& endpoint() const { return options_.endpoint; }
+  [[nodiscard]] const IdentityPtr& identity() const { return options_.identity; }
+  [[nodiscard]] protocol::RespVersion version() const { return options_.version; }
+
+  // False while it waits before it connects again: whoever sends now is told on_not_executed at the next tick.
+  [[nodiscard]] bool available(std::int64_t now_us) const { return state_ != State::kClosed || now_us >= retry_at_us_; }
+  [[nodiscard]] bool ready() const { return state_ == State::kReady; }
+  [[nodiscard]] bool full() const { return pending_.size() + waiting_.size() >= options_.pending_max; }
+  [[nodiscard]] std::size_t pending() const { return pending_.size() + waiting_.size(); }
+  [[nodiscard]] std::uint64_t requests() const { return requests_; }
+  [[nodiscard]] std::uint64_t errors() const { return errors_; }
+  [[nodiscard]] std::int64_t idle_since_us() const { return last_used_us_; }
+
+  void send(const RequestMeta& meta, std::string_view bytes, std::int64_t now_us);
+  void flush();
+  void tick(std::int64_t now_us);
+
+ private:
+  enum class State : std::uint8_t { kClosed, kConnecting, kGreeting, kReady };
+  enum class Role : std::uint8_t { kRequest, kGreeting, kDropped };  // kDropped: our own, its reply interests nobody
+  struct Pending {
+    RequestMeta meta;
+    std::size_t bytes = 0;  // of the request in the output buffer
+    std::int64_t sent_us = 0;
+    Role role = Role::kRequest;
+  };
+  struct Waiting {
+    RequestMeta meta;
+    std::string bytes;
+  };
+
+  void on_connected() override;
+  std::size_t on_data(std::string_view bytes) override;
+  void on_closed(int error) override;
+
+  void open(std::int64_t now_us);
+  void connect_to(const std::vector<io::SocketAddress>& addresses);
+  void enqueue(const RequestMeta& meta, std::string_view bytes, Role role, std::int64_t now_us);
+  void greeted();
+  void become_ready(std::int64_t now_us);
+  // A whole error line at the head of the queue; a redirect is not the client's business.
+  [[nodiscard]] bool on_error_line(std::string_view frame);
+  void finish_head(std::int64_t now_us);
+  void expire(std::int64_t now_us);
+  void lost(std::string_view what, bool refused);
+  void give_back(std::string_view what);
+  // Bytes of the oldest request's reply went to its sink, and more are to come.
+  [[nodiscard]] bool head_passed_on() const { return mid_frame_ && !in_push_; }
+
+  io::EventLoop& loop_;
+  io::Resolver& resolver_;
+  insight::Counters& counters_;
+  const DataConnectionOptions options_;
+  DataConnectionOwner& owner_;
+  io::Stream stream_;
+  protocol::ReplyFramer framer_;
+  State state_ = State::kClosed;
+  io::Ring<Pending> pending_;
+  std::deque<Waiting> waiting_;      // before the node has accepted us
+  std::uint64_t expired_ = 0;        // pending requests below this number were told that their time is over
+  bool mid_frame_ = false;           // the framer is inside a reply or a push
+  bool in_push_ = false;             // it is a push
+  std::size_t greetings_left_ = 0;
+  std::uint32_t failures_ = 0;       // in a row
+  std::int64_t opened_us_ = 0;
+  std::int64_t retry_at_us_ = 0;
+  std::int64_t last_used_us_ = 0;
+  std::uint64_t requests_ = 0;
+  std::uint64_t errors_ = 0;
+  std::uint64_t bytes_in_seen_ = 0;
+  std::uint64_t bytes_out_seen_ = 0;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // for answers of the resolver that come too late
+};
+
+}  // namespace nearcached::tiers::upstream

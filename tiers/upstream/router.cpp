@@ -1,0 +1,209 @@
+#include "tiers/upstream/router.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "tiers/io/clock.hpp"
+
+namespace nearcached::tiers::upstream {
+namespace {
+
+// Until the control plane has seen the upstream: the seeds, of which any answers MOVED, NOAUTH or CLUSTERDOWN as it is.
+TopologyPtr provisional(const RouterOptions& options) {
+  auto topology = std::make_shared<Topology>();
+  topology->cluster = options.cluster;
+  topology->primaries = options.seeds;
+  topology->owner.fill(options.cluster ? Topology::kNoNode : 0);
+  return topology;
+}
+
+}  // namespace
+
+Router::Router(io::EventLoop& loop, io::Resolver& resolver, insight::Counters& counters, RouterOptions options)
+    : loop_(loop),
+      resolver_(resolver),
+      counters_(counters),
+      options_(std::move(options)),
+      topology_(provisional(options_)) {}
+
+void Router::set_topology(TopologyPtr topology) { topology_ = std::move(topology); }
+
+Router::Lane& Router::attach(const IdentityPtr& identity, protocol::RespVersion version) {
+  std::unique_ptr<Lane>& lane = lanes_[{identity->id, version}];
+  if (!lane) {
+    lane = std::make_unique<Lane>();
+    lane->identity = identity;
+    lane->version = version;
+  }
+  ++lane->sessions;
+  return *lane;
+}
+
+void Router::detach(Lane& lane, std::int64_t now_us) {
+  --lane.sessions;
+  lane.unused_since_us = now_us;
+}
+
+std::size_t Router::primary_for(std::uint32_t slot) {
+  if (slot != kNoSlot) {
+    const std::uint16_t owner = topology_->owner[slot];
+    if (owner != Topology::kNoNode) return owner;
+  }
+  return next_any_++ % topology_->primaries.size();
+}
+
+DataConnection& Router::connection_to(Lane& lane, std::size_t primary) {
+  if (lane.topology_version != topology_->version || lane.by_primary.size() != topology_->primaries.size()) {
+    lane.topology_version = topology_->version;
+    lane.by_primary.assign(topology_->primaries.size(), nullptr);
+  }
+  DataConnection*& connection = lane.by_primary[primary];
+  if (connection == nullptr) connection = &connection_to(lane.identity, lane.version, topology_->primaries[primary]);
+  return *connection;
+}
+
+DataConnection& Router::connection_to(const IdentityPtr& identity, protocol::RespVersion version, const Endpoint& endpoint) {
+  std::unique_ptr<DataConnection>& connection = connections_[{identity->id, version, endpoint}];
+  if (!connection) {
+    connection = std::make_unique<DataConnection>(
+        loop_, resolver_, counters_,
+        DataConnectionOptions{endpoint, identity, version, options_.database, options_.connect_timeout_us,
+                              options_.command_timeout_us, options_.pending_max},
+        *this);
+  }
+  return *connection;
+}
+
+void Router::send(Lane& lane, RequestMeta meta, std::string_view bytes, std::int64_t now_us) {
+  meta.deadline_us = now_us + options_.command_timeout_us;
+  DataConnection& connection = connection_to(lane, primary_for(meta.slot));
+  send_on(connection, meta, bytes, now_us);
+}
+
+void Router::send_to(Lane& lane, std::size_t primary, RequestMeta meta, std::string_view bytes, std::int64_t now_us) {
+  meta.deadline_us = now_us + options_.command_timeout_us;
+  meta.pinned_to_node = true;
+  send_on(connection_to(lane, primary), meta, bytes, now_us);
+}
+
+void Router::send_on(DataConnection& connection, const RequestMeta& meta, std::string_view bytes, std::int64_t now_us) {
+  if (connection.available(now_us)) {
+    connection.send(meta, bytes, now_us);
+  } else {
+    wait(connection, meta, bytes, "ERR nearcached: no connection to " + connection.endpoint().text(), now_us,
+         connection.endpoint());
+  }
+}
+
+bool Router::congested(Lane& lane, std::uint32_t slot) const {
+  if (waiting_.size() >= kWaitingMax / 2) return true;
+  if (slot == kNoSlot) return false;
+  const std::uint16_t owner = topology_->owner[slot];
+  if (owner == Topology::kNoNode || lane.topology_version != topology_->version || owner >= lane.by_primary.size()) return false;
+  const DataConnection* connection = lane.by_primary[owner];
+  return connection != nullptr && connection->full();
+}
+
+void Router::wait(const DataConnection& from, RequestMeta meta, std::string_view bytes, std::string_view error,
+                  std::int64_t now_us, const Endpoint& target) {
+  meta.sink->on_rerouted(meta.token);
+  // No room: its time is over at the next tick.
+  if (waiting_.size() >= kWaitingMax) meta.deadline_us = 0;
+  counters_.retries.add();
+  waiting_.push_back({meta, std::string(bytes), from.identity(), from.version(), target, now_us + kRetryAfterUs,
+                      std::string(error)});
+}
+
+void Router::on_not_executed(DataConnection& from, RequestMeta meta, std::string_view bytes, std::string_view error) {
+  wait(from, meta, bytes, error, io::boot_us(), from.endpoint());
+}
+
+void Router::on_redirected(DataConnection& from, RequestMeta meta, std::string_view bytes, const Redirect& redirect,
+                           std::string_view line) {
+  const std::int64_t now_us = io::boot_us();
+  if (redirect.kind == RedirectKind::kMoved) {
+    counters_.redirects_moved.add();
+    options_.request_refresh();
+  } else if (redirect.kind == RedirectKind::kAsk) {
+    counters_.redirects_ask.add();
+  }
+  const bool again = redirect.kind == RedirectKind::kWait || meta.redirects >= kRedirectsMax;
+  meta.asking = redirect.kind == RedirectKind::kAsk;
+  if (again) {
+    meta.asking = false;
+    meta.redirects = 0;
+    wait(from, meta, bytes, line, now_us, from.endpoint());
+    return;
+  }
+  ++meta.redirects;
+  meta.sink->on_rerouted(meta.token);
+  // `bytes` lie in from's buffer: the target may be the same connection, whose buffer would move under them.
+  DataConnection& target = connection_to(from.identity(), from.version(), redirect.target);
+  if (&target == &from) {
+    send_on(target, meta, std::string(bytes), now_us);
+  } else {
+    send_on(target, meta, bytes, now_us);
+  }
+}
+
+void Router::on_trouble(DataConnection& from, std::string_view what) {
+  options_.request_refresh();
+  options_.on_trouble(from.endpoint(), what);
+}
+
+void Router::retry_waiting(std::int64_t now_us) {
+  for (std::size_t left = waiting_.size(); left > 0; --left) {
+    WaitingRequest request = std::move(waiting_.front());
+    waiting_.pop_front();
+    if (request.meta.deadline_us <= now_us) {
+      counters_.timeouts.add();
+      request.meta.sink->on_failure(request.meta.token, request.last_error, false);
+    } else if (request.next_try_us > now_us) {
+      waiting_.push_back(std::move(request));
+    } else if (request.meta.pinned_to_node || request.meta.asking) {
+      send_on(connection_to(request.identity, request.version, request.target), request.meta, request.bytes, now_us);
+    } else {
+      const Endpoint& target = topology_->primaries[primary_for(request.meta.slot)];
+      send_on(connection_to(request.identity, request.version, target), request.meta, request.bytes, now_us);
+    }
+  }
+}
+
+void Router::flush() {
+  for (const auto& [key, connection] : connections_) connection->flush();
+}
+
+void Router::tick(std::int64_t now_us) {
+  for (const auto& [key, connection] : connections_) connection->tick(now_us);
+  retry_waiting(now_us);
+  if (now_us >= next_collect_us_) {
+    next_collect_us_ = now_us + kIdleCloseUs / 60;
+    collect_idle(now_us);
+  }
+}
+
+void Router::collect_idle(std::int64_t now_us) {
+  std::erase_if(lanes_, [&](const auto& item) {
+    return item.second->sessions == 0 && now_us - item.second->unused_since_us > kIdleCloseUs;
+  });
+  const auto idle = [&](const auto& item) {
+    return item.second->pending() == 0 && now_us - item.second->idle_since_us() > kIdleCloseUs;
+  };
+  if (std::erase_if(connections_, idle) != 0) {
+    for (const auto& [key, lane] : lanes_) lane->by_primary.clear();
+  }
+}
+
+void Router::traffic(std::vector<NodeTraffic>& rows) const {
+  for (const auto& [key, connection] : connections_) {
+    const Endpoint& endpoint = connection->endpoint();
+    auto row = std::find_if(rows.begin(), rows.end(), [&](const NodeTraffic& r) { return r.endpoint == endpoint; });
+    if (row == rows.end()) row = rows.insert(rows.end(), NodeTraffic{endpoint});
+    row->requests += connection->requests();
+    row->errors += connection->errors();
+    row->connections += connection->ready() ? 1 : 0;
+    row->pending += connection->pending();
+  }
+}
+
+}  // namespace nearcached::tiers::upstream
