@@ -215,6 +215,20 @@ TEST_CASE("AUTH goes on to the next node where one refuses the connection or han
   for (int i = 0; i < 4; ++i) CHECK(auth(plane, {"u", "p"}).empty());
 }
 
+TEST_CASE("COMMAND INFO is understood though its tail is nested deeper than hiredis follows") {
+  std::string deep = "*1\r\n*7\r\n" + bulk("mod.box") + ":-3\r\n*1\r\n+write\r\n:2\r\n:-1\r\n:1\r\n";
+  for (int level = 0; level < 12; ++level) deep += "*1\r\n";
+  ScriptedServer server([&](const std::vector<std::string>&) { return deep + ":1\r\n"; });
+  ControlPlane plane(fast({server.endpoint()}), nullptr);
+  plane.start();
+  const auto answer = command_info(plane, "mod.box");
+  CHECK(answer.reached);
+  CHECK(answer.info.known);
+  CHECK(answer.info.name == "mod.box");
+  CHECK(answer.info.flags == std::vector<std::string>{"write"});
+  CHECK((answer.info.first_key == 2 && answer.info.last_key == -1 && answer.info.key_step == 1));
+}
+
 TEST_CASE("only +OK is an accepted AUTH") {
   const std::string answer =
       GENERATE(as<std::string>(), "+QUEUED\r\n", ":1\r\n", "$2\r\nOK\r\n", "$-1\r\n", "*0\r\n", "nonsense\r\n", "");

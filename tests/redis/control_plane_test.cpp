@@ -137,7 +137,7 @@ TEST_CASE("a server whose user may not use INFO is not lost") {
   CHECK(observer.events().size() == 2);
 }
 
-TEST_CASE("COMMAND INFO of any command, also of those nested deeper than hiredis follows") {
+TEST_CASE("COMMAND INFO of any command, of containers too") {
   if (!redis_installed()) return;
   RedisServer server;
   ControlPlane plane({.seeds = {server.endpoint()}}, nullptr);
