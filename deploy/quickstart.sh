@@ -249,7 +249,7 @@ show_foreign_write() {
   value=$(sidecar get "$key")
   while [[ $value != two ]] && (($(milliseconds) - begun < 2000)); do value=$(sidecar get "$key"); done
   expect two "$value" "GET through the sidecar after a write past it"
-  printf '  GET %s -> %s through the sidecar, %d ms after the write was acknowledged\n' "$key" "$value" \
+  printf '  GET %s -> %s through the sidecar, %d ms after the write (the start of redis-cli included)\n' "$key" "$value" \
     $(($(milliseconds) - begun))
 }
 
