@@ -176,6 +176,7 @@ sidecar_is_ready() {
 
 start_sidecar() {
   say "starting nearcached on 127.0.0.1:$port, admin on 127.0.0.1:$admin_port"
+  : >"$folder/sidecar.log"
   start "$folder/sidecar.log" "$binary" --listen "127.0.0.1:$port" --upstream "$upstream" --admin "127.0.0.1:$admin_port"
   sidecar_pid=$!
   wait_for 20 "nearcached to be ready" sidecar_is_ready
@@ -195,6 +196,7 @@ choose_direct() {
   fi
   if [[ $upstream == redis+cluster://* ]]; then follow=(-c); fi
   if [[ $rest == *@* ]]; then user_info=${rest%@*}@; fi
+  user_info=${user_info#:}  # redis-cli takes a password alone without its colon
   rest=${rest##*@}
   direct_args=(-u "redis://$user_info${rest%%,*}")
 }
@@ -243,8 +245,10 @@ show_hit() {
 milliseconds() { echo $((${EPOCHREALTIME/[.,]/} / 1000)); }
 
 show_foreign_write() {
-  local begun
-  printf '  SET %s two -> %s\n' "$key" "$(direct set "$key" two ex 600)"
+  local begun answer
+  answer=$(direct set "$key" two ex 600)
+  printf '  SET %s two -> %s\n' "$key" "$answer"
+  expect OK "$answer" "SET straight to the upstream"
   begun=$(milliseconds)
   value=$(sidecar get "$key")
   while [[ $value != two ]] && (($(milliseconds) - begun < 2000)); do value=$(sidecar get "$key"); done
@@ -278,10 +282,13 @@ show_latency() {
 }
 
 demonstrate() {
+  local answer
   key="nearcached:quickstart:$$"
   choose_direct
   say "a write through the sidecar"
-  printf '  SET %s one -> %s\n' "$key" "$(sidecar set "$key" one ex 600)"
+  answer=$(sidecar set "$key" one ex 600)
+  printf '  SET %s one -> %s\n' "$key" "$answer"
+  expect OK "$answer" "SET through the sidecar"
   say "the first GET is a miss, the next a hit (counters from /metrics)"
   show_hit
   say "a write past the sidecar, straight to the upstream"
