@@ -12,7 +12,8 @@ namespace {
 constexpr std::uint32_t kBucketsMin = 8;
 constexpr std::uint32_t kBucketsMax = std::uint32_t{1} << 28;  // handles are 32 bits, the last one is kNone
 // A table this empty whose two buckets are full anyway holds one key in many realms: growing would not help.
-constexpr std::uint32_t kGrowFromPercent = 50;
+constexpr std::uint32_t kGrowFromPercent = 25;
+constexpr int kGrowthAttemptsMax = 4;
 // In a shard that is full of entries the table has to be this full before entries are evicted for a larger one: displacing
 // one now and then is cheaper, displacing all the time would take the choice from the policy.
 constexpr std::uint32_t kEvictForGrowthFromPercent = 85;
@@ -79,7 +80,7 @@ void Shard::grow(std::int64_t now_ms) noexcept {
   if (load_percent < kGrowFromPercent) return;
   std::uint32_t buckets = table.buckets();
   // The copy places without moving and can run into a full pair of buckets, the more so the fuller it is.
-  for (int attempt = 0; attempt < 2; ++attempt) {
+  for (int attempt = 0; attempt < kGrowthAttemptsMax; ++attempt) {
     buckets += std::max(buckets / 4, kBucketsMin);
     if (buckets > kBucketsMax) return;
     if (load_percent >= kEvictForGrowthFromPercent) make_room(rebuild_bytes(table.slots(), buckets), 0, now_ms);

@@ -107,7 +107,8 @@ Store::Store(const Options& options)
   shards_ = std::make_unique<Shard[]>(shard_count_);
   ShardLimits limits;
   limits.bytes = (options.max_bytes - sizeof(Store)) / shard_count_;
-  limits.soft_bytes = static_cast<std::size_t>(static_cast<double>(limits.bytes) * options.soft_limit);
+  const auto soft = static_cast<std::size_t>(static_cast<double>(options.max_bytes) * options.soft_limit);
+  limits.soft_bytes = (soft - sizeof(Store)) / shard_count_;
   for (std::size_t i = 0; i < shard_count_; ++i) {
     // The remainder goes to the first shards, so that all parts together are max_items.
     if (options.max_items != 0) limits.items = options.max_items / shard_count_ + (i < options.max_items % shard_count_ ? 1 : 0);

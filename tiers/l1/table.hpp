@@ -36,8 +36,13 @@ class Table {
   [[nodiscard]] std::uint32_t slots() const noexcept { return buckets_ * kWays; }
 
   [[nodiscard]] std::uint32_t first_slot(std::uint64_t hash) const noexcept { return scale(hash) * kWays; }
-  // May be the same bucket.
-  [[nodiscard]] std::uint32_t second_slot(std::uint64_t hash) const noexcept { return scale(hash * 0x9E3779B97F4A7C15u) * kWays; }
+  // Never in the same bucket, unless there is only one.
+  [[nodiscard]] std::uint32_t second_slot(std::uint64_t hash) const noexcept {
+    const std::uint64_t mixed = hash * 0x9E3779B97F4A7C15u;
+    const auto step = static_cast<std::uint32_t>(((mixed >> 32) * (buckets_ - 1)) >> 32) + 1;
+    const std::uint32_t bucket = scale(hash) + step;
+    return (bucket < buckets_ ? bucket : bucket - buckets_) * kWays;
+  }
 
   [[nodiscard]] std::uint64_t load(std::uint32_t slot) const noexcept { return words()[slot].load(std::memory_order_seq_cst); }
   void store(std::uint32_t slot, std::uint64_t word) noexcept { words()[slot].store(word, std::memory_order_seq_cst); }
