@@ -177,6 +177,7 @@ void Session::settle(Place& place) {
     case Touch::kRead: each([&](std::uint64_t hash) { cache.on_read_past(hash); }); break;
     case Touch::kWrite: each([&](std::uint64_t hash) { cache.end_write(hash, worker_.counters()); }); break;
     case Touch::kWriteAll: cache.end_write_all(worker_.counters()); break;
+    case Touch::kWriteUnknown:
     case Touch::kNothing: break;
   }
   if (touch == Touch::kRead) return;
@@ -203,6 +204,12 @@ void Session::on_reply(std::uint64_t token, std::string_view bytes, bool last) {
   if (place.gather) {
     queued_bytes_ += bytes.size();
     if (place.gather->add(token_part(token), bytes, last)) finish_gather(number);
+    return;
+  }
+  if (place.touch == Touch::kWriteUnknown) {
+    place.held.append(bytes);
+    queued_bytes_ += bytes.size();
+    if (last) worker_.fills().barrier(*this, token);
     return;
   }
   // The first byte says that the upstream has done it: the fence ends before the client can know.
@@ -248,6 +255,16 @@ void Session::on_fill(std::uint64_t token, bool answered, std::string_view bytes
     return;
   }
   emit(number, bytes == "_\r\n" && version_ == RespVersion::kResp2 ? std::string_view("$-1\r\n") : bytes);
+  finish(number);
+}
+
+void Session::on_barrier(std::uint64_t token) {
+  const std::uint64_t number = token_number(token);
+  Place& place = replies_.at(number);
+  settle(place);
+  const std::string held = std::move(place.held);
+  queued_bytes_ -= held.size();
+  emit(number, held);
   finish(number);
 }
 

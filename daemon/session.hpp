@@ -65,9 +65,16 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   using Command = protocol::Command;
 
   // What ends with the reply of a request.
-  enum class Touch : std::uint8_t { kNothing, kRead, kWrite, kWriteAll };
+  enum class Touch : std::uint8_t {
+    kNothing,
+    kRead,
+    kWrite,
+    kWriteUnknown,  // keys that the command does not name: the reply is held until their invalidations are in
+    kWriteAll,
+  };
   struct Place {
     std::string early;               // bytes that came before their turn
+    std::string held;                // a reply that waits for invalidations (kWriteUnknown)
     std::unique_ptr<Gather> gather;  // of a command with several parts
     std::unique_ptr<std::vector<std::uint64_t>> hashes;  // of the keys, if there are several
     std::uint64_t hash = 0;
@@ -93,6 +100,7 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   void on_rerouted(std::uint64_t token) override;
   // tiers::FillSink
   void on_fill(std::uint64_t token, bool answered, std::string_view bytes) override;
+  void on_barrier(std::uint64_t token) override;
 
   // session.cpp: reading and answering.
   [[nodiscard]] bool may_read_on();

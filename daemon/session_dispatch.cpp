@@ -141,10 +141,9 @@ bool Session::read_cached(const Command& command, const Args& args, std::string_
 void Session::fill_or_forward(std::uint64_t number, std::uint64_t part, std::string_view key, std::uint64_t hash) {
   const std::uint16_t slot = slot_of(key);
   if (const tiers::upstream::Endpoint* node = worker_.router().topology()->node_of(slot)) {
-    worker_.fills().read(identity_, *node, key, hash, slot, *this, make_token(number, part), now_us_);
-  } else {
-    forward_read(number, part, key);
+    if (worker_.fills().read(identity_, *node, key, hash, slot, *this, make_token(number, part), now_us_)) return;
   }
+  forward_read(number, part, key);
 }
 
 void Session::forward_read(std::uint64_t number, std::uint64_t part, std::string_view key) {
@@ -239,9 +238,11 @@ void Session::touch_keys(Place& place, const Command& command, const Args& args)
   }
   if (unacknowledged_.empty()) write_topology_ = worker_.router().topology()->version;
   tiers::NearCache& cache = shared_.cache;
-  if (positions.empty() || !protocol::write_keys_known(command)) {
+  if (command.has(protocol::kFlagChangesAllKeys)) {
     place.touch = Touch::kWriteAll;
     cache.begin_write_all();
+  } else if (positions.empty() || !protocol::write_keys_known(command)) {
+    place.touch = Touch::kWriteUnknown;
   } else {
     place.touch = Touch::kWrite;
     if (place.hashes) {

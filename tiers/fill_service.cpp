@@ -1,6 +1,7 @@
 #include "tiers/fill_service.hpp"
 
 #include <algorithm>
+#include <atomic>
 
 #include "tiers/io/clock.hpp"
 
@@ -56,7 +57,7 @@ class FillService::Link final : public coherence::FillLinkEvents {
       counters.fills_forwarded.add(result.waiters.size());
     }
     const auto bytes = std::make_shared<const std::string>(result.answered ? result.reply : result.key);
-    for (const coherence::FillWaiter& waiter : result.waiters) service_.answer(waiter, result.answered, bytes);
+    for (const coherence::FillWaiter& waiter : result.waiters) service_.answer({waiter, result.answered, bytes, {}});
   }
 
   void on_invalidated(std::string_view key) override {
@@ -96,16 +97,24 @@ std::uint32_t FillService::owner_of(const upstream::Endpoint& node) const {
 
 void FillService::close() { links_.clear(); }
 
-void FillService::read(const upstream::IdentityPtr& identity, const upstream::Endpoint& node, std::string_view key,
+bool FillService::read(const upstream::IdentityPtr& identity, const upstream::Endpoint& node, std::string_view key,
                        std::uint64_t hash, std::uint16_t slot, FillSink& sink, std::uint64_t token, std::int64_t now_us) {
+  if (!not_serving_until_us_.empty()) {
+    const auto down = not_serving_until_us_.find({identity->id, node});
+    if (down != not_serving_until_us_.end()) {
+      if (now_us < down->second) return false;
+      not_serving_until_us_.erase(down);
+    }
+  }
   const std::uint32_t owner = owner_of(node);
   Request request{identity, node, std::string(key), hash, slot, {&sink, token, worker_}, now_us};
   if (owner == worker_) {
     serve(request);
-    return;
+    return true;
   }
   if (requests_out_.empty()) requests_out_.resize(peers_->loops.size());
   requests_out_[owner].push_back(std::move(request));
+  return true;
 }
 
 void FillService::prepare(const upstream::IdentityPtr& identity, const upstream::Endpoint& node) {
@@ -130,21 +139,59 @@ void FillService::serve(const Request& request) {
     (joined ? counters_.fills_joined : counters_.fills_started).add();
   } else {
     counters_.fills_forwarded.add();
-    answer(request.waiter, false, std::make_shared<const std::string>(request.key));
+    Answer answer{request.waiter, false, std::make_shared<const std::string>(request.key), {}};
+    if (link == nullptr || link->connection().link().state() != coherence::FillLinkState::kServing) {
+      answer.not_serving = LinkKey{request.identity->id, request.node};
+    }
+    this->answer(std::move(answer));
   }
 }
 
-void FillService::answer(const coherence::FillWaiter& waiter, bool answered, const std::shared_ptr<const std::string>& bytes) {
-  if (waiter.worker == worker_) {
-    answers_here_.push_back({waiter, answered, bytes});
+void FillService::answer(Answer answer) {
+  const std::uint32_t to = answer.waiter.worker;
+  if (to == worker_) {
+    answers_here_.push_back(std::move(answer));
     return;
   }
   if (answers_out_.empty()) answers_out_.resize(peers_->loops.size());
-  answers_out_[waiter.worker].push_back({waiter, answered, bytes});
+  answers_out_[to].push_back(std::move(answer));
+}
+
+// Counts one for each worker until it has asked its links, and one for each link that was asked.
+struct FillService::Barrier {
+  FillService& origin;
+  FillSink& sink;
+  std::uint64_t token;
+  std::atomic<std::size_t> left;
+
+  void done() {
+    if (left.fetch_sub(1) != 1) return;
+    origin.loop_.post([this_sink = &sink, this_token = token] { this_sink->on_barrier(this_token); });
+  }
+};
+
+void FillService::barrier(FillSink& sink, std::uint64_t token) {
+  const auto barrier = std::shared_ptr<Barrier>(new Barrier{*this, sink, token, {peers_->services.size()}});
+  for (std::size_t to = 0; to < peers_->services.size(); ++to) {
+    FillService* peer = peers_->services[to];
+    if (peer == this) continue;
+    peers_->loops[to]->post([peer, barrier] { peer->start_barrier(barrier); });
+  }
+  start_barrier(barrier);
+}
+
+void FillService::start_barrier(const std::shared_ptr<Barrier>& barrier) {
+  const std::int64_t now_us = io::boot_us();
+  for (const auto& [key, link] : links_) {
+    barrier->left.fetch_add(1);
+    if (!link->connection().link().barrier([barrier] { barrier->done(); }, now_us)) barrier->done();
+  }
+  barrier->done();
 }
 
 void FillService::deliver(std::vector<Answer>& answers) {
   for (const Answer& answer : answers) {
+    if (answer.not_serving) not_serving_until_us_[*answer.not_serving] = io::boot_us() + kAskAgainUs;
     static_cast<FillSink*>(answer.waiter.sink)->on_fill(answer.waiter.token, answer.answered, *answer.bytes);
   }
   answers.clear();

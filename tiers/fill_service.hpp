@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -20,6 +21,7 @@ class FillSink {
  public:
   // `answered`: `bytes` is the reply (RESP3). Otherwise `bytes` is the key, to be read the ordinary way.
   virtual void on_fill(std::uint64_t token, bool answered, std::string_view bytes) = 0;
+  virtual void on_barrier(std::uint64_t token) = 0;
 
  protected:
   ~FillSink() = default;
@@ -69,9 +71,12 @@ class FillService {
   // Ends all links; in-flight reads are not answered any more.
   void close();
 
-  // Reads `key` for `sink`, which must live until it is told.
-  void read(const upstream::IdentityPtr& identity, const upstream::Endpoint& node, std::string_view key, std::uint64_t hash,
+  // Reads `key` for `sink`, which must live until it is told. False: the node's link does not serve, read the ordinary way.
+  [[nodiscard]] bool read(const upstream::IdentityPtr& identity, const upstream::Endpoint& node, std::string_view key, std::uint64_t hash,
             std::uint16_t slot, FillSink& sink, std::uint64_t token, std::int64_t now_us);
+  // Tells `sink` once every link of the process has handled all that its node had pushed by now: what a command changed that
+  // named no keys (coherence.md, Installing). The upstream must have answered that command.
+  void barrier(FillSink& sink, std::uint64_t token);
   // Opens the link to a node before anybody misses there.
   void prepare(const upstream::IdentityPtr& identity, const upstream::Endpoint& node);
 
@@ -80,6 +85,9 @@ class FillService {
   void links(std::vector<FillLinkRow>& rows) const;
 
  private:
+  using LinkKey = std::pair<std::uint32_t, upstream::Endpoint>;
+  static constexpr std::int64_t kAskAgainUs = 50'000;  // a link that did not serve is not asked again before
+
   struct Request {
     upstream::IdentityPtr identity;
     upstream::Endpoint node;
@@ -93,15 +101,17 @@ class FillService {
     coherence::FillWaiter waiter;
     bool answered = false;
     std::shared_ptr<const std::string> bytes;
+    std::optional<LinkKey> not_serving;  // why it is not answered
   };
   class Link;
-  using LinkKey = std::pair<std::uint32_t, upstream::Endpoint>;
+  struct Barrier;
 
   [[nodiscard]] std::uint32_t owner_of(const upstream::Endpoint& node) const;
   // nullptr: no room for another link, the node's keys are not cached.
   [[nodiscard]] Link* link_to(const upstream::IdentityPtr& identity, const upstream::Endpoint& node);
   void serve(const Request& request);
-  void answer(const coherence::FillWaiter& waiter, bool answered, const std::shared_ptr<const std::string>& bytes);
+  void start_barrier(const std::shared_ptr<Barrier>& barrier);
+  void answer(Answer answer);
   void deliver(std::vector<Answer>& answers);
 
   const std::uint32_t worker_;
@@ -115,6 +125,7 @@ class FillService {
   std::vector<std::vector<Request>> requests_out_;  // by worker
   std::vector<std::vector<Answer>> answers_out_;    // by worker
   std::vector<Answer> answers_here_;
+  std::map<LinkKey, std::int64_t> not_serving_until_us_;
   std::int64_t next_collect_us_ = 0;
 };
 

@@ -72,7 +72,7 @@ void FillLink::enter(FillLinkState state, std::string reason) {
 
 void FillLink::send(Expected what, std::initializer_list<std::string_view> args, std::int64_t now_us) {
   protocol::append_command(output_, args);
-  awaited_.push_back({what, now_us, nullptr});
+  awaited_.push_back({what, now_us, nullptr, nullptr});
 }
 
 void FillLink::connected(std::int64_t now_us) {
@@ -103,6 +103,7 @@ void FillLink::disconnected() {
   if (state_ != FillLinkState::kRefused) enter(FillLinkState::kClosed, "connection lost");
   for (const Awaited& awaited : lost) {
     if (awaited.flight) answer(*awaited.flight, FillResult{});
+    if (awaited.then) awaited.then();
   }
 }
 
@@ -159,6 +160,13 @@ bool FillLink::submit(std::string_view key, std::uint64_t hash, std::uint16_t sl
   send(Expected::kValue, {"GET", key}, now_us);
   send(Expected::kTtl, {"PTTL", key}, now_us);
   awaited_.back().flight = std::move(flight);
+  return true;
+}
+
+bool FillLink::barrier(std::function<void()> then, std::int64_t now_us) {
+  if (state_ != FillLinkState::kServing) return false;
+  send(Expected::kBarrier, {"PING"}, now_us);
+  awaited_.back().then = std::move(then);
   return true;
 }
 
@@ -227,6 +235,7 @@ void FillLink::handle_reply(Awaited awaited, std::string_view frame) {
       finish(*flight, known ? tree_.root().integer() : 0, known);
       return;
     }
+    case Expected::kBarrier: awaited.then(); return;
     default: break;
   }
   if (!tree_.parse(frame)) {

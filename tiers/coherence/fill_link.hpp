@@ -4,6 +4,7 @@
 #include <bitset>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -118,6 +119,10 @@ class FillLink {
   [[nodiscard]] bool submit(std::string_view key, std::uint64_t hash, std::uint16_t slot, FillWaiter waiter,
                             std::int64_t now_us);
 
+  // Calls `then` once everything that the upstream had pushed when it got to this is handled, or the link is lost, which
+  // makes its entries dead. False: it is not serving, none of its entries lives.
+  [[nodiscard]] bool barrier(std::function<void()> then, std::int64_t now_us);
+
   [[nodiscard]] std::string& output() { return output_; }
   [[nodiscard]] FillLinkState state() const { return state_; }
   [[nodiscard]] const std::string& state_reason() const { return reason_; }
@@ -127,12 +132,15 @@ class FillLink {
   [[nodiscard]] std::uint64_t invalidations() const { return invalidations_; }
 
  private:
-  enum class Expected : std::uint8_t { kGreeting, kSelect, kTracking, kProbeHello, kProbeInfo, kProbeNodes, kProbeStats, kValue, kTtl };
+  enum class Expected : std::uint8_t {
+    kGreeting, kSelect, kTracking, kProbeHello, kProbeInfo, kProbeNodes, kProbeStats, kBarrier, kValue, kTtl,
+  };
   struct Flight;
   struct Awaited {
     Expected what;
     std::int64_t sent_us;
     std::unique_ptr<Flight> flight;  // of kTtl, the second of the pair; kValue finds it behind itself
+    std::function<void()> then;      // of kBarrier
   };
 
   void send(Expected what, std::initializer_list<std::string_view> args, std::int64_t now_us);

@@ -9,8 +9,8 @@ std::optional<std::uint16_t> LinkTable::acquire() {
     free_.pop_back();
     return link;
   }
-  if (used_ == kLinksMax) return std::nullopt;
-  return used_++;
+  if (used_.load() == kLinksMax) return std::nullopt;
+  return used_.fetch_add(1);
 }
 
 void LinkTable::release(std::uint16_t link) {
@@ -20,7 +20,7 @@ void LinkTable::release(std::uint16_t link) {
 }
 
 void LinkTable::bump_all() noexcept {
-  for (std::uint16_t link = 0; link < kLinksMax; ++link) bump(link);
+  for (std::uint16_t link = 0; link < used_.load(std::memory_order_acquire); ++link) bump(link);
 }
 
 }  // namespace nearcached::tiers::coherence

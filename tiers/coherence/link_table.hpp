@@ -57,7 +57,7 @@ class LinkTable {
   std::array<Row, kLinksMax> rows_{};
   std::mutex mutex_;
   std::vector<std::uint16_t> free_;    // guarded by mutex_
-  std::uint16_t used_ = 0;             // guarded by mutex_: rows handed out at least once
+  std::atomic<std::uint16_t> used_{0};  // rows handed out at least once; grows under mutex_
 };
 
 }  // namespace nearcached::tiers::coherence

@@ -15,7 +15,7 @@ constexpr std::size_t kGhostsMin = 16;
 // when everything has been hit since.
 constexpr int kStepsMax = 64;
 // A ghost that comes back has been asked for at least twice.
-constexpr std::uint8_t kFrequencyOfReturn = 3;
+constexpr std::uint8_t kFrequencyOfReturn = 2;
 // More than this much past popularity would outlive its time.
 constexpr std::uint8_t kFrequencyMax = 15;
 // How many times denser than the main area's next victim an item must be to enter it without a hit. Small factors fill the main
@@ -148,7 +148,7 @@ std::size_t Policy::ghosts_wanted() const noexcept { return std::max(kGhostsMin,
 
 std::size_t Policy::ghost_step_bytes() const noexcept {
   const std::size_t wanted = ghosts_wanted();
-  const bool due = wanted > ghosts_.capacity() + ghosts_.capacity() / 8 || wanted < ghosts_.capacity() / 4;
+  const bool due = wanted > ghosts_.capacity() + ghosts_.capacity() / 4 || wanted < ghosts_.capacity() / 4;
   return due ? Ghosts::bytes_for(wanted) : 0;
 }
 

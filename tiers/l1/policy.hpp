@@ -37,7 +37,7 @@ class PolicyItems {
 // per class and not one heap: all items of a queue gain about the same rank at stamping, so its tail is about its lowest, and
 // a hit moves nothing. Four things are neither paper's: an item that arrives while there is room goes to the main area (a
 // loop longer than the cache would otherwise never fill it); an item much denser (uses per cost) than the next main victim is
-// promoted unhit; a ghost seen again starts with a frequency of 3; what leaves the main area is a ghost too if it was heavy. Figures: docs/decisions/0001-l1-store.md.
+// promoted unhit; a ghost seen again starts with a frequency of 2; what leaves the main area is a ghost too if it was heavy. Figures: docs/decisions/0001-l1-store.md.
 // What it is bad at: a working set that turns over faster than frequencies are outlived by the clock (small caches on
 // bursty traces), and it never asks whether the victim is worth more than the newcomer, which only has its 8 % to live in.
 // Cost: victim() looks at the occupied queues (at most 64 cached ranks) and re-stamps at most kStepsMax items.
