@@ -23,6 +23,7 @@ class FillService::Link final : public coherence::FillLinkEvents {
                     std::make_unique<coherence::FillLink>(link_options(service, *identity), row, service.cache_.fences(),
                                                           service.cache_.epochs(), service.cache_.links(), *this)) {}
   ~Link() {
+    ending_ = true;
     connection_.close();
     service_.cache_.links().release(row_);
   }
@@ -67,6 +68,7 @@ class FillService::Link final : public coherence::FillLinkEvents {
     service_.counters_.invalidations[static_cast<std::size_t>(insight::InvalidationSource::kFlush)].add();
   }
   void on_state(coherence::FillLinkState state, std::string_view reason) override {
+    if (ending_) return;
     if (state == coherence::FillLinkState::kClosed) {
       service_.counters_.invalidations[static_cast<std::size_t>(insight::InvalidationSource::kGeneration)].add();
     }
@@ -76,6 +78,7 @@ class FillService::Link final : public coherence::FillLinkEvents {
   FillService& service_;
   const std::uint32_t realm_;
   const std::uint16_t row_;
+  bool ending_ = false;  // nobody needs to hear that the connection is lost
   FillConnection connection_;
 };
 

@@ -310,6 +310,24 @@ TEST_CASE("a full store goes on admitting newcomers") {
   CHECK(store.stats().refused == 0);
 }
 
+TEST_CASE("an item costs at most 75 bytes beyond key and reply, ghosts and index included") {
+  Store store(Options{.max_bytes = 256 << 20, .soft_limit = 1.0});
+  const std::size_t empty = store.stats().bytes;
+  std::size_t payload = 0;
+  for (int i = 0; i < 100'000; ++i) {
+    const std::string key = "key:" + std::to_string(1'000'000 + i);
+    const std::string reply(50 + static_cast<std::size_t>(i) % 64, 'v');
+    REQUIRE(put(store, key, reply) == InstallResult::kInstalled);
+    payload += key.size() + reply.size();
+  }
+  store.maintain(kNow, 0, alive);
+  const Stats stats = store.stats();
+  const double overhead = static_cast<double>(stats.bytes - empty - payload) / static_cast<double>(stats.items);
+  INFO("bytes per item beyond key and reply: " << overhead);
+  CHECK(overhead < 75.0);
+  CHECK(overhead > 38.0);
+}
+
 TEST_CASE("hashes of one process agree and spread over the shards") {
   CHECK(hash_key("key") == hash_key("key"));
   CHECK(hash_key("key") != hash_key("kez"));
