@@ -2,10 +2,10 @@
 //
 //   l1_replay --trace FILE.txt.zst (--objects N | --bytes N) [--max-entry-fraction 0.1] [--shards N]
 //
-// A trace line is "<key> <size>". A request is a get; a miss is offered to the cache (read-through). Compulsory misses count.
-// With --objects every item costs the same; with --bytes an item costs its size, nothing is charged for metadata, and what is
-// larger than the given fraction of the capacity is never cached. With --shards the capacity is split by the key's hash, as the
-// store splits its budget.
+// A trace line is "<key> <size>". A request is a get; a miss is offered to the cache (read-through). Compulsory misses
+// count. With --objects every item costs the same; with --bytes an item costs its size, nothing is charged for metadata, and
+// what is larger than the given fraction of the capacity is never cached. With --shards the capacity is split by the key's
+// hash, as the store splits its budget.
 #include <zstd.h>
 
 #include <algorithm>
@@ -65,8 +65,10 @@ class Replay final : private PolicyItems {
         resident_(keys),
         by_bytes_(arguments.by_bytes),
         capacity_(arguments.capacity * (by_bytes_ ? 1 : kObjectCost) / arguments.shards),
-        cost_max_(by_bytes_ ? static_cast<double>(capacity_) * arguments.max_entry_fraction : static_cast<double>(capacity_)) {
-    for (std::uint32_t i = 0; i < arguments.shards; ++i) shards_.push_back(std::make_unique<Policy>(static_cast<PolicyItems&>(*this)));
+        cost_max_(by_bytes_ ? static_cast<double>(capacity_) * arguments.max_entry_fraction
+                            : static_cast<double>(capacity_)) {
+    for (std::uint32_t i = 0; i < arguments.shards; ++i)
+      shards_.push_back(std::make_unique<Policy>(static_cast<PolicyItems&>(*this)));
   }
 
   // True for a hit.
@@ -179,7 +181,8 @@ int run(std::span<char*> words) {
   const auto arguments = read_arguments(words);
   if (!arguments) {
     std::fputs(
-        "usage: l1_replay --trace FILE.txt.zst (--objects N | --bytes N) [--max-entry-fraction 0.1] [--shards 1..1024]\n", stderr);
+        "usage: l1_replay --trace FILE.txt.zst (--objects N | --bytes N) [--max-entry-fraction 0.1] [--shards 1..1024]\n",
+        stderr);
     return 2;
   }
   const auto compressed = read_file(arguments->trace);

@@ -30,8 +30,7 @@ class Registration {
     for (int i = 0; i < Epoch::kThreadsMax; ++i) {
       if (slots[i].taken.exchange(true, std::memory_order_acq_rel)) continue;
       int used = slots_used.load();
-      while (used <= i && !slots_used.compare_exchange_weak(used, i + 1)) {
-      }
+      while (used <= i && !slots_used.compare_exchange_weak(used, i + 1)) {}
       membership.slot = &slots[i];
       return;
     }

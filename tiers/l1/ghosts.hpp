@@ -8,8 +8,8 @@ namespace nearcached::tiers::l1 {
 
 // A set-associative table in which every set is a FIFO of its own: add shifts a set by one and drops its oldest, take closes
 // the gap. Chosen over one global FIFO with an index because it costs exactly 4 bytes per ghost, one cache line per
-// operation, and forgetting needs no bookkeeping. What it is bad at: the age at which a ghost is forgotten varies from set to
-// set, and two keys with one 32-bit fingerprint are the same ghost (about n / 2^32 of all questions), which costs a
+// operation, and forgetting needs no bookkeeping. What it is bad at: the age at which a ghost is forgotten varies from set
+// to set, and two keys with one 32-bit fingerprint are the same ghost (about n / 2^32 of all questions), which costs a
 // probation that was skipped and nothing else.
 // Threading: confined to the shard's mutex. Invariant: in a set the first zero ends the ghosts; fingerprint 0 is kept as 1.
 class Ghosts {

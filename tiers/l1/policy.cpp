@@ -18,8 +18,8 @@ constexpr int kStepsMax = 64;
 constexpr std::uint8_t kFrequencyOfReturn = 2;
 // More than this much past popularity would outlive its time.
 constexpr std::uint8_t kFrequencyMax = 15;
-// How many times denser than the main area's next victim an item must be to enter it without a hit. Small factors fill the main
-// area with one-hit wonders that happen to be small.
+// How many times denser than the main area's next victim an item must be to enter it without a hit. Small factors fill the
+// main area with one-hit wonders that happen to be small.
 constexpr std::uint64_t kDenseFactor = 16;
 
 // Ranks are fixed-point and wrap: what one item gains lies in 1..2^30, so that signed differences order all that live.

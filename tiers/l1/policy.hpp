@@ -34,14 +34,15 @@ class PolicyItems {
 //                                                                    clock = rank of the last one evicted)
 //
 // Probation and ghosts are S3-FIFO (Yang et al., SOSP 2023); the rank is GreedyDual-Size-Frequency (Cherkasova 1998). Queues
-// per class and not one heap: all items of a queue gain about the same rank at stamping, so its tail is about its lowest, and
-// a hit moves nothing. Four things are neither paper's: an item that arrives while there is room goes to the main area (a
-// loop longer than the cache would otherwise never fill it); an item much denser (uses per cost) than the next main victim is
-// promoted unhit; a ghost seen again starts with a frequency of 2; what leaves the main area is a ghost too if it was heavy. Figures: docs/decisions/0001-l1-store.md.
-// What it is bad at: a working set that turns over faster than frequencies are outlived by the clock (small caches on
-// bursty traces), and it never asks whether the victim is worth more than the newcomer, which only has its 8 % to live in.
-// Cost: victim() looks at the occupied queues (at most 64 cached ranks) and re-stamps at most kStepsMax items.
-// Threading: none of its own, the owner's mutex. Costs are abstract, so that a trace can be replayed through this very code.
+// per class and not one heap: all items of a queue gain about the same rank at stamping, so its tail is about its lowest,
+// and a hit moves nothing. Four things are neither paper's: an item that arrives while there is room goes to the main area
+// (a loop longer than the cache would otherwise never fill it); an item much denser (uses per cost) than the next main
+// victim is promoted unhit; a ghost seen again starts with a frequency of 2; what leaves the main area is a ghost too if it
+// was heavy. Figures: docs/decisions/0001-l1-store.md. What it is bad at: a working set that turns over faster than
+// frequencies are outlived by the clock (small caches on bursty traces), and it never asks whether the victim is worth more
+// than the newcomer, which only has its 8 % to live in. Cost: victim() looks at the occupied queues (at most 64 cached
+// ranks) and re-stamps at most kStepsMax items. Threading: none of its own, the owner's mutex. Costs are abstract, so that a
+// trace can be replayed through this very code.
 class Policy {
  public:
   explicit Policy(PolicyItems& items);
@@ -50,7 +51,8 @@ class Policy {
 
   // `roomy`: the owner is far from needing to evict.
   void insert(std::uint32_t handle, bool roomy) noexcept;
-  // The owner drops the item. `remember`: if it has earned its place, its return is a return (an invalidated key is refilled).
+  // The owner drops the item. `remember`: if it has earned its place, its return is a return (an invalidated key is
+  // refilled).
   void erase(std::uint32_t handle, bool remember) noexcept;
   // Another item took the handle, with the node's content copied; it may cost otherwise.
   void replaced(std::uint32_t handle, std::uint32_t old_cost) noexcept;
@@ -65,8 +67,8 @@ class Policy {
   [[nodiscard]] std::uint64_t cost() const noexcept { return probation_cost_ + main_cost_; }
   [[nodiscard]] std::size_t items() const noexcept { return items_; }
 
-  // Ghosts follow the number of items, kGhostsPerItem each, in steps. What bytes the next step takes at most while it is made,
-  // 0 if none is due; the owner that has room calls resize_ghosts().
+  // Ghosts follow the number of items, kGhostsPerItem each, in steps. What bytes the next step takes at most while it is
+  // made, 0 if none is due; the owner that has room calls resize_ghosts().
   [[nodiscard]] std::size_t ghost_step_bytes() const noexcept;
   void resize_ghosts() noexcept;
   [[nodiscard]] std::size_t heap_bytes() const noexcept { return ghosts_.bytes(); }

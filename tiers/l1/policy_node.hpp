@@ -6,8 +6,8 @@
 
 namespace nearcached::tiers::l1 {
 
-// 16 bytes. Links are handles (32 bits) and not pointers (64): the owner can turn a handle into a node, and an item that goes
-// is taken out of its queue at once, which singly-linked queues with lazy removal can't do without keeping the dead.
+// 16 bytes. Links are handles (32 bits) and not pointers (64): the owner can turn a handle into a node, and an item that
+// goes is taken out of its queue at once, which singly-linked queues with lazy removal can't do without keeping the dead.
 // Threading: `uses` is bumped by readers without a lock; all else belongs to the policy and so to the owner's mutex.
 struct PolicyNode {
   std::uint32_t prev = 0;

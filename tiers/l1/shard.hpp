@@ -31,12 +31,13 @@ struct Sweep {
 
 // An index, a policy, their budget, and the mutex that every writer of these keys takes.
 //
-// Two marks below the budget keep an install from ever waiting for readers: eviction starts inline at 15/16 of it, so that what
-// was evicted (charged until no reader can see it) has room to lie in; trim() keeps the shard below the soft limit so that
-// inline eviction is rare. What it is bad at: growing the table copies it under the mutex (writers of this shard wait;
+// Two marks below the budget keep an install from ever waiting for readers: eviction starts inline at 15/16 of it, so that
+// what was evicted (charged until no reader can see it) has room to lie in; trim() keeps the shard below the soft limit so
+// that inline eviction is rare. What it is bad at: growing the table copies it under the mutex (writers of this shard wait;
 // readers don't), and in a full shard the new table's memory is first evicted for.
 // Threading: members marked "mutex" are touched with mutex_ held; find() and prefetch() take nothing and need a read guard.
-// Invariants: held_ <= limits_.bytes; an entry is in exactly one slot, one policy queue and, when unlinked, the retired list.
+// Invariants: held_ <= limits_.bytes; an entry is in exactly one slot, one policy queue and, when unlinked, the retired
+// list.
 class alignas(64) Shard final : private PolicyItems {
  public:
   Shard() : policy_(*this) {}

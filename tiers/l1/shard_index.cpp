@@ -54,7 +54,8 @@ std::uint32_t Shard::vacate_by_moving(std::uint64_t hash) noexcept {
       const std::uint32_t first = table.first_slot(other_hash);
       const std::uint32_t to = free_in(table, first == start ? table.second_slot(other_hash) : first);
       if (to == Table::kNoSlot) continue;
-      // In both for a moment: a reader may miss it if it looks at the new place first and at the old one last, never find wrong.
+      // In both for a moment: a reader may miss it if it looks at the new place first and at the old one last, never find
+      // wrong.
       table.store(to, table.load(from));
       policy_.moved(from, to);
       table.store(from, 0);

@@ -111,7 +111,8 @@ Store::Store(const Options& options)
   limits.soft_bytes = (soft - sizeof(Store)) / shard_count_;
   for (std::size_t i = 0; i < shard_count_; ++i) {
     // The remainder goes to the first shards, so that all parts together are max_items.
-    if (options.max_items != 0) limits.items = options.max_items / shard_count_ + (i < options.max_items % shard_count_ ? 1 : 0);
+    if (options.max_items != 0)
+      limits.items = options.max_items / shard_count_ + (i < options.max_items % shard_count_ ? 1 : 0);
     shards_[i].open(limits);
   }
 }
@@ -147,7 +148,9 @@ std::size_t Store::erase(std::uint64_t hash, std::string_view key, Removal reaso
   return shard_of(hash).erase(hash, key, std::nullopt, reason);
 }
 
-bool Store::erase(const KeyRef& key, Removal reason) { return shard_of(key.hash).erase(key.hash, key.key, key.realm, reason) != 0; }
+bool Store::erase(const KeyRef& key, Removal reason) {
+  return shard_of(key.hash).erase(key.hash, key.key, key.realm, reason) != 0;
+}
 
 std::size_t Store::maintain(std::int64_t now_ms, std::size_t entries_max, const std::function<bool(const Entry&)>& dead) {
   std::size_t removed = 0;

@@ -14,11 +14,11 @@
 namespace nearcached::tiers::l1 {
 
 struct Options {
-  std::size_t max_bytes = 50u << 20;       // all the process holds for L1: entries, index, ghosts, slack, what waits to be freed
-  std::size_t max_items = 0;               // 0: unlimited
-  std::size_t max_item_bytes = 100 * 1024; // key + reply; larger ones are refused
-  double soft_limit = 0.8;                 // share of max_bytes above which eviction runs in the background (0.1..1)
-  std::uint32_t shards = 16;               // power of two, 1..1024
+  std::size_t max_bytes = 50u << 20;  // all the process holds for L1: entries, index, ghosts, slack, what waits to be freed
+  std::size_t max_items = 0;          // 0: unlimited
+  std::size_t max_item_bytes = 100 * 1024;  // key + reply; larger ones are refused
+  double soft_limit = 0.8;                  // share of max_bytes above which eviction runs in the background (0.1..1)
+  std::uint32_t shards = 16;                // power of two, 1..1024
   // An error message that names the option, empty if all is well.
   [[nodiscard]] std::string validate() const;
 };
@@ -27,7 +27,7 @@ struct Options {
 struct Stamp {
   std::uint32_t generation = 0;  // of the fill connection that read it
   std::uint32_t slot_epoch = 0;
-  std::uint16_t link = 0;        // which fill connection
+  std::uint16_t link = 0;  // which fill connection
   std::uint16_t slot = 0;
 };
 
@@ -46,13 +46,15 @@ struct KeyRef {
 //
 //   [ stamp 12 | policy node 16 | reply length 4 | expiry 4 + 1 | key length 2 ]( realm 4 | key length 4 ) key  reply
 //
-// 38 bytes before the key; the part in parentheses only in *wide* entries, those of a realm that is not 0 or of a key of 64 KiB
-// and more: one application with one identity doesn't pay for it. The expiry is exact, 39 bits of milliseconds (17 years of
-// uptime), saturating downwards, so that an entry never outlives its deadline. Immutable means: what readers look at; the
+// 38 bytes before the key; the part in parentheses only in *wide* entries, those of a realm that is not 0 or of a key of 64
+// KiB and more: one application with one identity doesn't pay for it. The expiry is exact, 39 bits of milliseconds (17 years
+// of uptime), saturating downwards, so that an entry never outlives its deadline. Immutable means: what readers look at; the
 // policy's node is written under the shard's mutex, its counter by touch().
 class Entry {
  public:
-  [[nodiscard]] std::string_view reply() const noexcept { return {bytes() + key_length(), reply_length_}; }  // RESP, as sent to the client
+  [[nodiscard]] std::string_view reply() const noexcept {
+    return {bytes() + key_length(), reply_length_};
+  }  // RESP, as sent to the client
   [[nodiscard]] std::string_view key() const noexcept { return {bytes(), key_length()}; }
   [[nodiscard]] const Stamp& stamp() const noexcept { return stamp_; }
   [[nodiscard]] std::uint32_t realm() const noexcept { return is_wide() ? wide_word(0) : 0; }
@@ -121,14 +123,15 @@ class Shard;
 
 // Shards of (open-addressing table of tagged pointers, policy, ghosts), each with a mutex for writers; readers take none.
 //
-// Why this and not a striped hash map: a hit costs two cache lines of table at most, the entry's own, and at its first hit since
-// the policy looked one store to it; readers of one key never contend. The price is paid by writers: what readers may still see
-// is freed two epochs later (epoch.hpp) and is charged against the budget until then, so that many large replacements inside one
-// long guard are refused; and a table that grows is copied under its shard's mutex (readers go on in the old one).
-// The budget is split evenly and held per shard: no shard ever holds more than its part, so the sum needs no lock to be right.
-// `shards` is an upper bound: there are never so many that the largest item would be over a tenth of a shard.
-// Threading: all members may be called from any thread, maintain() from one at a time. Constructor and destructor alone.
-// Invariants: stats().bytes <= max_bytes and stats().items <= max_items at every instant; a key and realm is present at most once.
+// Why this and not a striped hash map: a hit costs two cache lines of table at most, the entry's own, and at its first hit
+// since the policy looked one store to it; readers of one key never contend. The price is paid by writers: what readers may
+// still see is freed two epochs later (epoch.hpp) and is charged against the budget until then, so that many large
+// replacements inside one long guard are refused; and a table that grows is copied under its shard's mutex (readers go on in
+// the old one). The budget is split evenly and held per shard: no shard ever holds more than its part, so the sum needs no
+// lock to be right. `shards` is an upper bound: there are never so many that the largest item would be over a tenth of a
+// shard. Threading: all members may be called from any thread, maintain() from one at a time. Constructor and destructor
+// alone. Invariants: stats().bytes <= max_bytes and stats().items <= max_items at every instant; a key and realm is present
+// at most once.
 class Store {
  public:
   // The options must be valid.
@@ -152,7 +155,8 @@ class Store {
   void prefetch(std::uint64_t hash) const noexcept;
   // The one relaxed counter bump of a hit.
   static void touch(const Entry& entry) noexcept {
-    if (entry.node_.uses.load(std::memory_order_relaxed) < kUsesMax) entry.node_.uses.store(kUsesMax, std::memory_order_relaxed);
+    if (entry.node_.uses.load(std::memory_order_relaxed) < kUsesMax)
+      entry.node_.uses.store(kUsesMax, std::memory_order_relaxed);
   }
 
   // Replaces what is there. `still_current` is called once, under the shard's lock, just before the entry becomes visible:
@@ -161,8 +165,9 @@ class Store {
   InstallResult install(const KeyRef& key, std::string_view reply, const Stamp& stamp, std::int64_t expires_at_ms,
                         std::int64_t now_ms, const std::function<bool()>& still_current);
 
-  // Drops the key in every realm, known by its hash alone: in about one of 4,000 calls another key's entry goes with it, which
-  // is always safe, and nobody has to keep a copy of the key until its write is acknowledged. Returns how many entries went.
+  // Drops the key in every realm, known by its hash alone: in about one of 4,000 calls another key's entry goes with it,
+  // which is always safe, and nobody has to keep a copy of the key until its write is acknowledged. Returns how many entries
+  // went.
   std::size_t erase(std::uint64_t hash, Removal reason);
   // Drops the key in every realm. Returns how many entries went.
   std::size_t erase(std::uint64_t hash, std::string_view key, Removal reason);

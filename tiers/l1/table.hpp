@@ -14,12 +14,11 @@ class Entry;
 //   word: [ 16 bits of the hash | 48 bits of address ], 0 is free          handle of a slot: bucket * 8 + way
 //
 // Why not linear probing: with a fixed neighbourhood a removal is one store of 0, without tombstones or shifting, so handles
-// stay put for as long as the entry lives (the policy's links are handles), a reader looks at two cache lines at most, and the
-// tables can be more than 80 % full. What it is bad at: an insert may find both buckets full; the shard then moves one entry
-// to its other bucket, grows, or displaces (shard.cpp). The number of buckets is any number, not a power of two, so that growth
-// can be by a quarter. Hash bits used: 32..63 and a mix of all for the
-// buckets, 16..31 for the tag, 0..9 for the shard.
-// Threading: readers load words at any time; writers hold the shard's mutex. Words are sequentially consistent, which
+// stay put for as long as the entry lives (the policy's links are handles), a reader looks at two cache lines at most, and
+// the tables can be more than 80 % full. What it is bad at: an insert may find both buckets full; the shard then moves one
+// entry to its other bucket, grows, or displaces (shard.cpp). The number of buckets is any number, not a power of two, so
+// that growth can be by a quarter. Hash bits used: 32..63 and a mix of all for the buckets, 16..31 for the tag, 0..9 for the
+// shard. Threading: readers load words at any time; writers hold the shard's mutex. Words are sequentially consistent, which
 // epoch.hpp builds on.
 class Table {
  public:
@@ -44,7 +43,9 @@ class Table {
     return (bucket < buckets_ ? bucket : bucket - buckets_) * kWays;
   }
 
-  [[nodiscard]] std::uint64_t load(std::uint32_t slot) const noexcept { return words()[slot].load(std::memory_order_seq_cst); }
+  [[nodiscard]] std::uint64_t load(std::uint32_t slot) const noexcept {
+    return words()[slot].load(std::memory_order_seq_cst);
+  }
   void store(std::uint32_t slot, std::uint64_t word) noexcept { words()[slot].store(word, std::memory_order_seq_cst); }
   [[nodiscard]] const void* address(std::uint32_t slot) const noexcept { return words() + slot; }
 

@@ -31,7 +31,8 @@ TEST_CASE("expired entries make room before live ones are evicted") {
   Shard shard;
   shard.open(kSmall);
   int installed = 0;
-  while (removed(shard, Removal::kEvicted) == 0) put(shard, "a" + std::to_string(installed++), std::string(1000, 'v'), kNow + 10);
+  while (removed(shard, Removal::kEvicted) == 0)
+    put(shard, "a" + std::to_string(installed++), std::string(1000, 'v'), kNow + 10);
   // All but the one that has gone are expired by now; a table of few slots is looked through quickly.
   for (int i = 0; i < installed / 2; ++i) put(shard, "b" + std::to_string(i), std::string(1000, 'v'), kLater, kNow + 10);
   CHECK(removed(shard, Removal::kEvicted) <= 3);

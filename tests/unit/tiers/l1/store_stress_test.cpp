@@ -60,8 +60,8 @@ void write(Store& store, std::uint32_t seed, std::atomic<int>& over_budget) {
     if (version % 5 == 0) {
       store.erase(hash_key(text), text, Removal::kInvalidated);
     } else {
-      store.install(key_ref(text), reply_of(key, version), Stamp{.generation = version}, version % 7 == 0 ? kNow + 1 : kLater, kNow,
-                    [version] { return version % 11 != 0; });
+      store.install(key_ref(text), reply_of(key, version), Stamp{.generation = version},
+                    version % 7 == 0 ? kNow + 1 : kLater, kNow, [version] { return version % 11 != 0; });
     }
     if (store.stats().bytes > store.options().max_bytes) ++over_budget;
   }
@@ -95,8 +95,8 @@ TEST_CASE("readers see whole entries of their own key and the budget holds while
   CHECK(stats.installs - removals == stats.items);
 }
 
-// The rule of coherence.md that the store has to carry: what makes the predicate false comes before erase(), and then nothing
-// older is found. Each round advances the key's version, erases, and looks.
+// The rule of coherence.md that the store has to carry: what makes the predicate false comes before erase(), and then
+// nothing older is found. Each round advances the key's version, erases, and looks.
 TEST_CASE("after the version has moved and the key was erased no reader finds the older version") {
   constexpr std::uint32_t kHot = 8;
   constexpr int kRounds = 20'000;

@@ -237,8 +237,7 @@ TEST_CASE("maintain evicts down to the soft limit") {
   for (int i = 0; i < 60'000; ++i) put(store, "key" + std::to_string(i), std::string(100, 'v'));
   REQUIRE(store.stats().bytes > options.max_bytes * 3 / 4);
   CHECK(store.maintain(kNow, 100, alive) == 100);
-  while (store.maintain(kNow, 1000, alive) != 0) {
-  }
+  while (store.maintain(kNow, 1000, alive) != 0) {}
   CHECK(store.stats().bytes <= options.max_bytes / 2);
   CHECK(store.stats().bytes > options.max_bytes * 4 / 10);
 }
