@@ -268,6 +268,23 @@ void Session::on_barrier(std::uint64_t token) {
   finish(number);
 }
 
+void Session::answer_wrong_arity(const Command& command) {
+  answer_error("ERR wrong number of arguments for '" + std::string(command.name) + "' command");
+}
+
+void Session::answer_text(std::string_view text) {
+  answer([&](auto& out) {
+    if (version_ == RespVersion::kResp2) {
+      protocol::append_bulk(out, text);
+      return;
+    }
+    protocol::append_header(out, '=', static_cast<std::int64_t>(text.size() + 4));
+    protocol::append_text(out, "txt:");
+    protocol::append_text(out, text);
+    protocol::append_text(out, "\r\n");
+  });
+}
+
 void Session::answer_error(std::string_view text) {
   answer([&](auto& out) { protocol::append_error(out, text); });
 }

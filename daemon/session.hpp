@@ -113,6 +113,9 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   template <class Write>
   void answer(Write write);
   void answer_error(std::string_view text);
+  void answer_wrong_arity(const Command& command);
+  // Text for people: a bulk string, in RESP3 a verbatim one.
+  void answer_text(std::string_view text);
 
   // session_dispatch.cpp: false if the command was not taken: it comes again when the session may read on.
   [[nodiscard]] bool dispatch(const Args& args, std::string_view raw);

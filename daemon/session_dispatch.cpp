@@ -31,6 +31,13 @@ CommandClass class_of(Handling handling) {
   return CommandClass::kRefused;
 }
 
+std::string upper(std::string_view lower) {
+  std::string result(lower);
+  std::transform(result.begin(), result.end(), result.begin(),
+                 [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c; });
+  return result;
+}
+
 }  // namespace
 
 std::uint16_t Session::slot_of(std::string_view key) const {
@@ -56,7 +63,13 @@ bool Session::dispatch(const Args& args, std::string_view raw) {
   const Command* command = protocol::find_command(args[0]);
   if (command == nullptr) return dispatch_unknown(args, raw);
   if (!command->subcommands.empty() && args.size() > 1) {
-    if (const Command* sub = protocol::find_subcommand(*command, args[1])) command = sub;
+    if (const Command* sub = protocol::find_subcommand(*command, args[1])) {
+      command = sub;
+    } else if (command->handling == Handling::kPinned || command->handling == Handling::kDenied) {
+      answer_error("ERR unknown subcommand '" + std::string(args[1].substr(0, 128)) + "'. Try " + upper(command->name) + " HELP.");
+      worker_.counters().commands[static_cast<std::size_t>(CommandClass::kUnknown)].add();
+      return true;
+    }
   }
   return dispatch_known(*command, args, raw);
 }
@@ -65,7 +78,7 @@ bool Session::dispatch_known(const Command& command, const Args& args, std::stri
   bool taken = true;
   const bool refused = command.handling != Handling::kCachedRead && protocol::needs_own_connection(command, args);
   if (!command.arity_fits(args.size())) {
-    answer_error("ERR wrong number of arguments for '" + std::string(command.name) + "' command");
+    answer_wrong_arity(command);
   } else if (refused) {
     answer_error("ERR nearcached: '" + std::string(command.name) +
                  "' needs an upstream connection of its own, which this version does not offer yet");
@@ -284,6 +297,10 @@ bool Session::forward_parts(const Command& command, const Args& args, std::strin
   std::vector<std::uint32_t>& positions = worker_.positions();
   const bool cluster = worker_.router().topology()->cluster;
   if (!cluster || !protocol::extract_keys(command, args, positions)) return forward(command, args, raw);
+  if ((args.size() - 1) % static_cast<std::size_t>(command.key_step) != 0) {
+    answer_wrong_arity(command);
+    return true;
+  }
   const std::uint16_t first = slot_of(args[positions[0]]);
   const bool one_slot =
       std::all_of(positions.begin(), positions.end(), [&](std::uint32_t at) { return slot_of(args[at]) == first; });

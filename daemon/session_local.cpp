@@ -31,7 +31,7 @@ bool Session::local(const Command& command, const Args& args, std::string_view r
   const std::string_view name = command.name;
   if (name == "ping") {
     if (args.size() > 2) {
-      answer_error("ERR wrong number of arguments for 'ping' command");
+      answer_wrong_arity(command);
     } else if (args.size() == 2) {
       answer([&](auto& out) { protocol::append_bulk(out, args[1]); });
     } else {
@@ -41,6 +41,10 @@ bool Session::local(const Command& command, const Args& args, std::string_view r
     answer([&](auto& out) { protocol::append_bulk(out, args[1]); });
   } else if (name == "info") {
     return info(command, args, raw);
+  } else if ((name == "hello" || name == "auth" || name == "reset") && !replies_.empty()) {
+    // They change how, and over which connections, what follows is answered: not before all before it is.
+    stall_ = Stall::kUntilEmpty;
+    return false;
   } else if (name == "hello") {
     hello(args);
   } else if (name == "auth") {
@@ -63,8 +67,7 @@ bool Session::info(const Command& command, const Args& args, std::string_view ra
     return std::any_of(args.begin() + 1, args.end(), [&](std::string_view arg) { return equals(arg, section); });
   };
   if (args.size() == 2 && named("nearcached")) {
-    const std::string text = stats_info_section(shared_.stats());
-    answer([&](auto& out) { protocol::append_bulk(out, text); });
+    answer_text(stats_info_section(shared_.stats()));
     return true;
   }
   if (args.size() > 1 && !named("default") && !named("all") && !named("everything") && !named("nearcached")) {
@@ -240,7 +243,7 @@ void Session::client(const Command& command, const Args& args) {
       }
     });
   } else if (name == "client|info") {
-    answer([this](auto& out) { protocol::append_bulk(out, client_line()); });
+    answer_text(client_line());
   } else if (name == "client|setname") {
     if (!printable(args[2])) {
       answer_error("ERR Client names cannot contain spaces, newlines or special characters.");

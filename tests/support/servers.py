@@ -441,7 +441,9 @@ class Sidecar(Server):
 
     def start(self, timeout=START_TIMEOUT_S):
         self.log.clear()
-        self._spawn(self.command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ, **self.environment})
+        # The tests' own NEARCACHED_ variables are none of the daemon's settings.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("NEARCACHED_")}
+        self._spawn(self.command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**inherited, **self.environment})
         threading.Thread(target=self._collect_log, args=(self.process,), daemon=True).start()
         try:
             self.wait_for_log(r"\bready\b", timeout)
