@@ -367,6 +367,13 @@ class Pipelines(Case):
             for i, command in enumerate(commands):
                 self.assertEqual(ours.read_raw(), theirs.read_raw(), f"seed {seed}, command {i}: {command}")
 
+    def test_a_read_does_not_see_the_write_behind_it(self):
+        client = self.client()
+        for i in range(300):
+            replies = client.pipeline([("GET", f"g{i}"), ("SET", f"g{i}", 1), ("MGET", f"m{i}", f"n{i}"), ("MSET", f"m{i}", 1, f"n{i}", 1),
+                                       ("GET", f"g{i}"), ("DEL", f"g{i}"), ("GET", f"g{i}")])
+            self.assertEqual(replies, [None, b"OK", [None, None], b"OK", b"1", 1, None])
+
     def test_a_pipeline_cut_anywhere_is_the_same_pipeline(self):
         rng = random.Random(99)
         commands = [self.random_command(rng) for _ in range(300)]

@@ -73,6 +73,8 @@ class Sidecar(servers.Sidecar):
         eventually(lambda: sum(node["state"] == "tracking" for node in self.stats()["upstream"]["nodes"]) >= links,
                    f"{links} tracking connections")
         with self.client() as client:
+            client.call("SET", key, "1")
+
             def hit():
                 before = self.hits
                 client.call("GET", key)
