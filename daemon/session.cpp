@@ -180,11 +180,10 @@ void Session::settle(Place& place) {
     case Touch::kWriteUnknown:
     case Touch::kNothing: break;
   }
-  if (touch == Touch::kRead) return;
   if (place.against_all) {
-    unacknowledged_.remove_all();
+    forwarded_.remove_all();
   } else {
-    unacknowledged_.remove(place.hash);
+    forwarded_.remove(place.hash);
   }
 }
 
@@ -241,6 +240,12 @@ void Session::on_rerouted(std::uint64_t) { rerouted_ = true; }
 
 void Session::on_fill(std::uint64_t token, bool answered, std::string_view bytes) {
   const std::uint64_t number = token_number(token);
+  Place& place = replies_.at(number);
+  if (place.filled_against_all) {
+    filling_.remove_all();
+  } else {
+    filling_.remove(place.hash);
+  }
   if (!answered) {
     if (stream_.is_open()) {
       forward_read(number, token_part(token), bytes);
@@ -248,7 +253,6 @@ void Session::on_fill(std::uint64_t token, bool answered, std::string_view bytes
     }
     bytes = "_\r\n";
   }
-  Place& place = replies_.at(number);
   if (place.gather) {
     queued_bytes_ += bytes.size();
     if (place.gather->add(token_part(token), bytes, true)) finish_gather(number);

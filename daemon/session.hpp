@@ -12,7 +12,7 @@
 #include "protocol/command_table.hpp"
 #include "protocol/request_parser.hpp"
 #include "protocol/writer.hpp"
-#include "tiers/coherence/unacknowledged_keys.hpp"
+#include "tiers/coherence/keys_in_flight.hpp"
 #include "tiers/fill_service.hpp"
 #include "tiers/io/ring.hpp"
 #include "tiers/io/stream.hpp"
@@ -32,8 +32,9 @@ class Worker;
 //                                             -> split or fan-out (Gather) -> a place -> out
 //
 // Coherence, as far as a session is concerned: an own write is fenced from dispatch to the first byte of its reply, which is
-// not passed on before the fence's end has erased the key; keys written and not yet acknowledged are read past L1, behind
-// the write; a reply that came past L1 erases the key on its way out, so that no later hit is older.
+// not passed on before the fence's end has erased the key; keys that are in flight on a data connection are read past L1,
+// behind what is in flight; keys that are being filled are forwarded only when the fill is answered; a reply that came past
+// L1 erases the key on its way out, so that no later hit is older.
 //
 // Requests stop being read (backpressure) while: limits.pipeline replies are open, limits.output_pause_bytes are unread, a
 // command must wait for all before it, the upstream connection is full, or the process is over its buffer budget.
@@ -79,7 +80,8 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
     std::unique_ptr<std::vector<std::uint64_t>> hashes;  // of the keys, if there are several
     std::uint64_t hash = 0;
     Touch touch = Touch::kNothing;
-    bool against_all = false;  // counts against all keys in unacknowledged_
+    bool against_all = false;  // counts against all keys in forwarded_
+    bool filled_against_all = false;  // the same in filling_; of a gather all its fills do
     bool done = false;
   };
   enum class Stall : std::uint8_t {
@@ -132,7 +134,7 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   void send_parts(const Command& command, const Args& args);
   [[nodiscard]] bool fan_out(const Command& command, const Args& args, std::string_view raw);
   // The command must wait: for what it would overtake, or for room on the way to the slot's node.
-  [[nodiscard]] bool must_wait(std::uint32_t slot);
+  [[nodiscard]] bool must_wait(const Args& args, std::uint32_t slot);
   void touch_keys(Place& place, const Command& command, const Args& args);
   [[nodiscard]] std::uint16_t slot_of(std::string_view key) const;
   [[nodiscard]] tiers::upstream::RequestMeta request(const Command& command, std::uint64_t token, std::uint32_t slot);
@@ -162,9 +164,10 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
 
   tiers::io::Ring<Place> replies_;
   std::size_t queued_bytes_ = 0;  // in the places
-  tiers::coherence::UnacknowledgedKeys unacknowledged_;
-  std::uint64_t write_topology_ = 0;  // version that the unacknowledged writes were routed by
-  bool rerouted_ = false;             // one of them went elsewhere
+  tiers::coherence::KeysInFlight forwarded_;  // on data connections
+  tiers::coherence::KeysInFlight filling_;    // on fill connections
+  std::uint64_t forward_topology_ = 0;  // version that the requests in forwarded_ were routed by
+  bool rerouted_ = false;               // one of them went elsewhere
 
   Stall stall_ = Stall::kNone;
   std::uint32_t outside_ = 0;  // answers awaited from outside the data path

@@ -138,12 +138,14 @@ bool Session::read_cached(const Command& command, const Args& args, std::string_
   if (!shared_.cache.enabled()) return forward(command, args, raw);
   const std::string_view key = args[1];
   const std::uint64_t hash = tiers::l1::hash_key(key);
-  if (!unacknowledged_.empty() && unacknowledged_.contains(hash)) {
+  if (!forwarded_.empty() && forwarded_.contains(hash)) {
     if (!forward(command, args, raw)) return false;
     worker_.counters().l1_misses[static_cast<std::size_t>(MissReason::kUnacknowledged)].add();
     return true;
   }
-  if (const tiers::l1::Entry* entry = look_up(hash, key)) {
+  // An earlier read of the key is under way: this one joins it, or comes behind it. A hit could be older than its answer.
+  const bool behind = !filling_.empty() && filling_.contains(hash);
+  if (const tiers::l1::Entry* entry = behind ? nullptr : look_up(hash, key)) {
     answer([&](auto& out) { out.append(entry->reply().data(), entry->reply().size()); });
     return true;
   }
@@ -153,8 +155,18 @@ bool Session::read_cached(const Command& command, const Args& args, std::string_
 
 void Session::fill_or_forward(std::uint64_t number, std::uint64_t part, std::string_view key, std::uint64_t hash) {
   const std::uint16_t slot = slot_of(key);
+  Place& place = replies_.at(number);
   if (const tiers::upstream::Endpoint* node = worker_.router().topology()->node_of(slot)) {
-    if (worker_.fills().read(identity_, *node, key, hash, slot, *this, make_token(number, part), now_us_)) return;
+    if (worker_.fills().read(identity_, *node, key, hash, slot, *this, make_token(number, part), now_us_)) {
+      if (place.gather) {
+        place.filled_against_all = true;
+        filling_.add_all();
+      } else {
+        place.hash = hash;
+        place.filled_against_all = !filling_.add(hash);
+      }
+      return;
+    }
   }
   forward_read(number, part, key);
 }
@@ -162,13 +174,19 @@ void Session::fill_or_forward(std::uint64_t number, std::uint64_t part, std::str
 void Session::forward_read(std::uint64_t number, std::uint64_t part, std::string_view key) {
   Place& place = replies_.at(number);
   const std::uint64_t hash = tiers::l1::hash_key(key);
-  place.touch = Touch::kRead;
+  if (forwarded_.empty()) forward_topology_ = worker_.router().topology()->version;
   if (!place.gather) {
     place.hash = hash;
+    place.against_all = !forwarded_.add(hash);
   } else {
-    if (!place.hashes) place.hashes = std::make_unique<std::vector<std::uint64_t>>();
+    if (!place.hashes) {
+      place.hashes = std::make_unique<std::vector<std::uint64_t>>();
+      place.against_all = true;
+      forwarded_.add_all();
+    }
     place.hashes->push_back(hash);
   }
+  place.touch = Touch::kRead;
   std::string bytes;
   protocol::append_command(bytes, {"GET", key});
   RequestMeta meta;
@@ -185,13 +203,14 @@ bool Session::read_many(const Command& command, const Args& args, std::string_vi
   std::size_t hits = 0;
   for (std::size_t i = 0; i < keys; ++i) {
     hashes[i] = tiers::l1::hash_key(args[i + 1]);
-    if (!unacknowledged_.empty() && unacknowledged_.contains(hashes[i])) {
+    if (!forwarded_.empty() && forwarded_.contains(hashes[i])) {
       worker_.counters().l1_misses[static_cast<std::size_t>(MissReason::kUnacknowledged)].add();
       return forward_parts(command, args, raw);
     }
   }
   for (std::size_t i = 0; i < keys; ++i) {
-    entries[i] = look_up(hashes[i], args[i + 1]);
+    const bool behind = !filling_.empty() && filling_.contains(hashes[i]);
+    entries[i] = behind ? nullptr : look_up(hashes[i], args[i + 1]);
     hits += entries[i] != nullptr ? 1 : 0;
   }
   if (hits == keys) {
@@ -219,11 +238,18 @@ bool Session::read_many(const Command& command, const Args& args, std::string_vi
   return true;
 }
 
-bool Session::must_wait(std::uint32_t slot) {
+bool Session::must_wait(const Args& args, std::uint32_t slot) {
   tiers::upstream::Router& router = worker_.router();
-  // An unacknowledged write was routed by an older topology, or was sent elsewhere: a later command of the same key might
-  // arrive before it.
-  if (!unacknowledged_.empty() && (rerouted_ || write_topology_ != router.topology()->version)) {
+  // Something in flight was routed by an older topology, or was sent elsewhere: a later command of the same key might arrive
+  // before it.
+  bool overtakes = !forwarded_.empty() && (rerouted_ || forward_topology_ != router.topology()->version);
+  if (!filling_.empty()) {
+    const std::vector<std::uint32_t>& positions = worker_.positions();
+    overtakes |= positions.empty() || std::any_of(positions.begin(), positions.end(), [&](std::uint32_t at) {
+      return filling_.contains(tiers::l1::hash_key(args[at]));
+    });
+  }
+  if (overtakes) {
     stall_ = Stall::kUntilEmpty;
     return true;
   }
@@ -245,13 +271,12 @@ void Session::touch_keys(Place& place, const Command& command, const Args& args)
     place.hashes->reserve(positions.size());
     for (const std::uint32_t at : positions) place.hashes->push_back(tiers::l1::hash_key(args[at]));
   }
-  if (!write) {
-    place.touch = positions.empty() ? Touch::kNothing : Touch::kRead;
-    return;
-  }
-  if (unacknowledged_.empty()) write_topology_ = worker_.router().topology()->version;
+  if (!write && positions.empty()) return;
+  if (forwarded_.empty()) forward_topology_ = worker_.router().topology()->version;
   tiers::NearCache& cache = shared_.cache;
-  if (command.has(protocol::kFlagChangesAllKeys)) {
+  if (!write) {
+    place.touch = Touch::kRead;
+  } else if (command.has(protocol::kFlagChangesAllKeys)) {
     place.touch = Touch::kWriteAll;
     cache.begin_write_all();
   } else if (positions.empty() || !protocol::write_keys_known(command)) {
@@ -264,10 +289,11 @@ void Session::touch_keys(Place& place, const Command& command, const Args& args)
       cache.begin_write(place.hash, worker_.counters());
     }
   }
-  if (place.touch == Touch::kWrite && !place.hashes) {
-    place.against_all = !unacknowledged_.add(place.hash);
+  const bool one_key = positions.size() == 1 && (place.touch == Touch::kRead || place.touch == Touch::kWrite);
+  if (one_key) {
+    place.against_all = !forwarded_.add(place.hash);
   } else {
-    unacknowledged_.add_all();
+    forwarded_.add_all();
     place.against_all = true;
   }
 }
@@ -281,7 +307,7 @@ bool Session::forward(const Command& command, const Args& args, std::string_view
     return true;
   }
   const std::uint32_t slot = positions.empty() ? kNoSlot : slot_of(args[positions[0]]);
-  if (must_wait(slot)) return false;
+  if (must_wait(args, slot)) return false;
   const std::uint64_t number = open_place();
   touch_keys(replies_.at(number), command, args);
   worker_.router().send(*lane_, request(command, make_token(number, 0), slot), raw, now_us_);
@@ -305,7 +331,7 @@ bool Session::forward_parts(const Command& command, const Args& args, std::strin
   const bool one_slot =
       std::all_of(positions.begin(), positions.end(), [&](std::uint32_t at) { return slot_of(args[at]) == first; });
   if (one_slot) return forward(command, args, raw);
-  if (must_wait(kNoSlot)) return false;
+  if (must_wait(args, kNoSlot)) return false;
   send_parts(command, args);
   return true;
 }
@@ -352,8 +378,8 @@ void Session::send_parts(const Command& command, const Args& args) {
 bool Session::fan_out(const Command& command, const Args& args, std::string_view raw) {
   const std::size_t primaries = worker_.router().topology()->primaries.size();
   if (primaries == 1) return forward(command, args, raw);
-  if (must_wait(kNoSlot)) return false;
   worker_.positions().clear();
+  if (must_wait(args, kNoSlot)) return false;
   const std::uint64_t number = open_place();
   Place& place = replies_.at(number);
   touch_keys(place, command, args);

@@ -73,7 +73,7 @@ bool Session::info(const Command& command, const Args& args, std::string_view ra
   if (args.size() > 1 && !named("default") && !named("all") && !named("everything") && !named("nearcached")) {
     return forward(command, args, raw);
   }
-  if (must_wait(tiers::upstream::kNoSlot)) return false;
+  worker_.positions().clear();
   const std::uint64_t number = open_place();
   replies_.at(number).gather = std::make_unique<Gather>(version_, [this](std::string& text) {
     text += text.empty() ? "" : "\r\n";

@@ -17,6 +17,9 @@ using protocol::ReplyType;
 constexpr std::string_view kElsewhere[] = {"MOVED",   "ASK",      "TRYAGAIN", "CLUSTERDOWN", "LOADING",
                                            "NOAUTH", "MASTERDOWN", "READONLY"};
 
+// A hundred years: longer is for ever, and must not overflow.
+constexpr std::int64_t kTtlMsMax = std::int64_t{100} * 365 * 24 * 3600 * 1000;
+
 bool means_elsewhere(std::string_view error) {
   const std::string_view code = error.substr(0, error.find(' '));
   return std::find(std::begin(kElsewhere), std::end(kElsewhere), code) != std::end(kElsewhere);
@@ -110,7 +113,7 @@ void FillLink::disconnected() {
 bool FillLink::tick(std::int64_t now_us) {
   if (state_ == FillLinkState::kClosed || state_ == FillLinkState::kRefused) return true;
   if (!awaited_.empty() && now_us - awaited_.front().sent_us > options_.reply_timeout_us) return false;
-  if (state_ == FillLinkState::kServing && now_us - probe_sent_us_ >= options_.max_staleness_us / 3) send_probe(now_us);
+  if (now_us - probe_sent_us_ >= options_.max_staleness_us / 3) send_probe(now_us);
   return true;
 }
 
@@ -185,7 +188,7 @@ std::optional<std::size_t> FillLink::received(std::string_view bytes, std::int64
 }
 
 bool FillLink::handle_frame(std::string_view frame, std::int64_t) {
-  if (frame.front() == '>') {
+  if (framer_.type() == '>') {
     handle_push(frame);
     return true;
   }
@@ -341,8 +344,8 @@ void FillLink::finish(Flight& flight, std::int64_t ttl_ms, bool ttl_known) {
   result.answered = true;
   result.reply = flight.value;
   // -2: the key is gone, though a value was read: it expired in between. A nil is not kept at all.
-  result.cacheable = type == '$' && ttl_known && ttl_ms != -2 && flight.basis.fence.open();
-  result.expires_at_us = ttl_ms >= 0 ? flight.sent_us + ttl_ms * 1000 : 0;
+  result.cacheable = type == '$' && !flight.value.starts_with("$-1") && ttl_known && ttl_ms != -2 && flight.basis.fence.open();
+  result.expires_at_us = ttl_ms >= 0 ? flight.sent_us + std::min(ttl_ms, kTtlMsMax) * 1000 : 0;
   answer(flight, result);
 }
 

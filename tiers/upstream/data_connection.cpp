@@ -132,7 +132,15 @@ std::size_t DataConnection::on_data(std::string_view bytes) {
   std::size_t at = 0;
   while (at < bytes.size() && stream_.is_open()) {
     const bool starts = !mid_frame_;
-    if (starts) in_push_ = bytes[at] == '>';
+    if (starts) {
+      in_push_ = bytes[at] == '>';
+      if (bytes[at] == '|') {
+        // An attribute may precede a reply or a push: which of them shows when all of it is here.
+        protocol::ReplyFramer ahead = framer_;
+        if (!ahead.advance(bytes.substr(at)).complete && bytes.size() - at < kErrorLineMax) break;
+        in_push_ = ahead.type() == '>';
+      }
+    }
     if (!in_push_ && pending_.empty()) {
       stream_.close();
       lost("it sent a reply that nobody asked for", false);

@@ -1,11 +1,11 @@
-#include "tiers/coherence/unacknowledged_keys.hpp"
+#include "tiers/coherence/keys_in_flight.hpp"
 
 namespace nearcached::tiers::coherence {
 
-bool UnacknowledgedKeys::add(std::uint64_t hash) {
+bool KeysInFlight::add(std::uint64_t hash) {
   for (std::size_t i = 0; i < used_; ++i) {
     if (slots_[i].hash == hash) {
-      ++slots_[i].writes;
+      ++slots_[i].requests;
       return true;
     }
   }
@@ -17,15 +17,15 @@ bool UnacknowledgedKeys::add(std::uint64_t hash) {
   return true;
 }
 
-void UnacknowledgedKeys::remove(std::uint64_t hash) {
+void KeysInFlight::remove(std::uint64_t hash) {
   for (std::size_t i = 0; i < used_; ++i) {
     if (slots_[i].hash != hash) continue;
-    if (--slots_[i].writes == 0) slots_[i] = slots_[--used_];
+    if (--slots_[i].requests == 0) slots_[i] = slots_[--used_];
     return;
   }
 }
 
-bool UnacknowledgedKeys::contains(std::uint64_t hash) const {
+bool KeysInFlight::contains(std::uint64_t hash) const {
   if (all_ != 0) return true;
   for (std::size_t i = 0; i < used_; ++i) {
     if (slots_[i].hash == hash) return true;
