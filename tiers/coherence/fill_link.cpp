@@ -38,15 +38,16 @@ std::string_view field(const protocol::ReplyTree& tree, std::string_view name) {
   return {};
 }
 
-// "cmdstat_NAME:calls=N,..." in INFO commandstats; 0 if the command was never called.
-std::uint64_t calls_of(std::string_view stats, std::string_view name) {
-  const std::string prefix = "cmdstat_" + std::string(name) + ":calls=";
-  const std::size_t at = stats.find(prefix);
+// What INFO commandstats says of a command: "calls=N,usec=N,..."; empty if it was never called.
+std::string_view statistics_of(std::string_view stats, std::string_view command) {
+  return upstream::info_field(stats, "cmdstat_" + std::string(command));
+}
+
+std::uint64_t calls_of(std::string_view stats, std::string_view command) {
+  constexpr std::string_view kCalls = "calls=";
+  const std::string_view text = statistics_of(stats, command);
   std::uint64_t calls = 0;
-  if (at != std::string_view::npos) {
-    const char* digits = stats.data() + at + prefix.size();
-    std::from_chars(digits, stats.data() + stats.size(), calls);
-  }
+  if (text.starts_with(kCalls)) std::from_chars(text.data() + kCalls.size(), text.data() + text.size(), calls);
   return calls;
 }
 
@@ -308,16 +309,18 @@ bool FillLink::own_view_good() {
 bool FillLink::swaps_unchanged() {
   const std::string_view stats = tree_.root().text;
   const std::uint64_t swaps = calls_of(stats, "swapdb");
+  // A reset of the statistics may have taken a SWAPDB with it. It is seen by its own line, which comes with the first reset and
+  // changes with the next, and by our polls, which are counted as well and must have grown.
   const std::uint64_t polls = calls_of(stats, "info");
-  // Our own polls are counted as well: a count that did not grow means that the statistics were reset in between, and a
-  // SWAPDB may have gone with them.
-  const bool reset = swaps_seen_.has_value() && polls <= stats_calls_seen_;
+  const std::string_view resets = statistics_of(stats, "config|resetstat");
+  const bool reset = polls <= stats_calls_seen_ || resets != resets_seen_;
   if (swaps_seen_.has_value() && (reset || swaps != *swaps_seen_)) {
     links_.bump(link_);
     events_.on_invalidated_all();
   }
   swaps_seen_ = swaps;
   stats_calls_seen_ = polls;
+  resets_seen_ = resets;
   return true;
 }
 

@@ -186,6 +186,7 @@ class FillLink {
   std::bitset<protocol::kSlotCount> owned_;
   std::optional<std::uint64_t> swaps_seen_;
   std::uint64_t stats_calls_seen_ = 0;
+  std::string resets_seen_;
 };
 
 }  // namespace nearcached::tiers::coherence

@@ -185,12 +185,9 @@ bool DataConnection::on_error_line(std::string_view frame) {
   if (head.role == Role::kDropped || head.meta.sink == nullptr) return true;
   ++errors_;
   counters_.upstream_errors.add();
-  if (head.meta.pinned_to_node) {
-    head.meta.sink->on_reply(head.meta.token, frame, true);
-    return true;
-  }
   const auto redirect = parse_redirect(line, options_.endpoint);
-  if (!redirect) {
+  if (redirect && head.meta.pinned_to_node) owner_.on_trouble(*this, line);
+  if (!redirect || head.meta.pinned_to_node) {
     head.meta.sink->on_reply(head.meta.token, frame, true);
     return true;
   }

@@ -27,7 +27,8 @@ std::optional<Endpoint> parse_target(std::string_view rest, const Endpoint& aske
 std::optional<Redirect> parse_redirect(std::string_view line, const Endpoint& asked) {
   const std::size_t space = line.find(' ');
   const std::string_view code = line.substr(0, space);
-  if (code == "TRYAGAIN" || code == "CLUSTERDOWN" || code == "LOADING" || code == "MASTERDOWN") {
+  if (code == "TRYAGAIN" || code == "CLUSTERDOWN" || code == "LOADING" || code == "MASTERDOWN" ||
+      code == "READONLY") {
     return Redirect{RedirectKind::kWait, {}};
   }
   if ((code != "MOVED" && code != "ASK") || space == std::string_view::npos) return std::nullopt;

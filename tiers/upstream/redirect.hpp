@@ -12,7 +12,7 @@ namespace nearcached::tiers::upstream {
 enum class RedirectKind : std::uint8_t {
   kMoved,  // the slot's owner is `target`: send it there, and learn the topology anew
   kAsk,    // this once `target`, behind ASKING
-  kWait,   // TRYAGAIN, CLUSTERDOWN, LOADING, MASTERDOWN: the same request may succeed in a moment; it was not executed
+  kWait,   // TRYAGAIN, CLUSTERDOWN, LOADING, MASTERDOWN, READONLY (no primary any more): the same request may succeed in a moment; it was not executed
 };
 
 struct Redirect {

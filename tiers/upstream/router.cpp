@@ -127,6 +127,7 @@ void Router::on_redirected(DataConnection& from, RequestMeta meta, std::string_v
   } else if (redirect.kind == RedirectKind::kAsk) {
     counters_.redirects_ask.add();
   }
+  if (redirect.kind == RedirectKind::kWait) options_.request_refresh();
   const bool again = redirect.kind == RedirectKind::kWait || meta.redirects >= kRedirectsMax;
   meta.asking = redirect.kind == RedirectKind::kAsk;
   if (again) {
