@@ -211,7 +211,8 @@ class Apart(Case):
         add_users(twin)
         theirs = Client(twin.address)
         self.clients.append(theirs)
-        commands = [("AUTH", PASSWORD), ("DEL", "{a}:1"), ("DEL", "a:1")] + [rng.choice(choices) for _ in range(300)]
+        self.client(configured).call("DEL", "{a}:1", "a:1")
+        commands = [("AUTH", PASSWORD)] + [rng.choice(choices) for _ in range(300)]
         ours = self.client()
         for client in (ours, theirs):
             client.raw(b"".join(encode(*command) for command in commands))

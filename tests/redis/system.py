@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import resp  # noqa: E402
 import servers  # noqa: E402
 from resp import Client, ReplyError, encode  # noqa: E402,F401
-from servers import Cluster, RedisServer, ServerError, key_slot  # noqa: E402,F401
+from servers import Cluster, RedisServer, ServerError, free_port, key_slot  # noqa: E402,F401
 
 servers.require("redis-server", "redis-cli")
 BINARY = os.environ.get("NEARCACHED_BINARY") or servers.DEFAULT_BINARY
