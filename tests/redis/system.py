@@ -1,7 +1,7 @@
 """What the system tests share: the sidecar under test with its admin pages, patience, and a load that knows the truth.
 
-Every test file of this folder that ends in _test.py is a unittest program of its own; NEARCACHED_BINARY names the daemon.
-Under a sanitizer (ASAN_OPTIONS or TSAN_OPTIONS is set) everything may take SLOWNESS times as long.
+Every test file of this folder that ends in _test.py is a unittest program of its own. The daemon is what NEARCACHED_BINARY
+names, else NEARCACHED_BUILT_BINARY (CTest sets it), else build/release/nearcached. Under a sanitizer (ASAN_OPTIONS or TSAN_OPTIONS is set) everything may take SLOWNESS times as long.
 """
 
 import http.client
@@ -23,7 +23,7 @@ from resp import Client, ReplyError, encode  # noqa: E402,F401
 from servers import Cluster, RedisServer, ServerError, free_port, key_slot  # noqa: E402,F401
 
 servers.require("redis-server", "redis-cli")
-BINARY = os.environ.get("NEARCACHED_BINARY") or servers.DEFAULT_BINARY
+BINARY = os.environ.get("NEARCACHED_BINARY") or os.environ.get("NEARCACHED_BUILT_BINARY") or servers.DEFAULT_BINARY
 # The daemon refuses variables that begin like its own and name no setting; these are the tests'.
 for _name in [name for name in os.environ if name.startswith("NEARCACHED_")]:
     del os.environ[_name]
