@@ -37,7 +37,8 @@ TEST_CASE("MOVED and ASK name their target", "[redirect]") {
 TEST_CASE("errors that pass by themselves are waited for", "[redirect]") {
   for (const char* line : {"TRYAGAIN Multiple keys request during rehashing of slot", "CLUSTERDOWN The cluster is down",
                            "CLUSTERDOWN Hash slot not served", "LOADING Redis is loading the dataset in memory",
-                           "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", "TRYAGAIN"}) {
+                           "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+                           "READONLY You can't write against a read only replica."}) {
     CAPTURE(line);
     const auto redirect = parse_redirect(line, kAsked);
     REQUIRE(redirect);
@@ -50,10 +51,21 @@ TEST_CASE("everything else is the client's", "[redirect]") {
        {"", " ", "MOVED", "MOVED ", "MOVED 3999", "MOVED 3999 ", "MOVED 3999 host", "MOVED 3999 host:", "MOVED 3999 host:0",
         "MOVED 3999 host:65536", "MOVED 3999 host:-1", "MOVED 3999 host:12x", "MOVED 3999 host:1 2", "ASK", "ASK 1 h:x",
         "MOVEDX 1 h:1", "moved 1 h:1", "XMOVED 1 h:1", "ERR MOVED 1 h:1", "ASKING 1 h:1", "LOADINGS", "ERR TRYAGAIN",
-        "WRONGTYPE Operation", "READONLY You can't write against a read only replica.", "NOAUTH Authentication required."}) {
+        "MOVED x h:1", "MOVED -1 h:1", "MOVED 3999x h:1", "WRONGTYPE Operation", "NOAUTH Authentication required."}) {
     CAPTURE(line);
     CHECK_FALSE(parse_redirect(line, kAsked));
   }
+}
+
+TEST_CASE("errors that a script made up are the client's: it may have written before", "[redirect]") {
+  for (const char* line : {"TRYAGAIN", "TRYAGAIN later", "LOADING my model", "CLUSTERDOWN", "MASTERDOWN", "READONLY mode"}) {
+    CAPTURE(line);
+    CHECK_FALSE(parse_redirect(line, kAsked));
+  }
+  CHECK(parse_redirect("MOVED 3999 h:1", kAsked, 3999));
+  CHECK(parse_redirect("ASK 3999 h:1", kAsked, 3999));
+  CHECK_FALSE(parse_redirect("MOVED 3999 h:1", kAsked, 4000));
+  CHECK_FALSE(parse_redirect("ASK 399 h:1", kAsked, 3999));
 }
 
 TEST_CASE("a redirect that is cut anywhere is no other redirect than a shorter port", "[redirect]") {
