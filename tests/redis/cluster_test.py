@@ -6,7 +6,8 @@ import threading
 import time
 import unittest
 
-from system import (PATIENCE_S, SLOWNESS, Cluster, RedisServer, ReplyError, Sidecar, Traffic, eventually, key_slot, keys_of_distinct_nodes, main)
+from system import (PATIENCE_S, SLOWNESS, Cluster, RedisServer, ReplyError, Sidecar, Traffic, eventually, key_slot,
+                    keys_of_distinct_nodes, main)
 
 MAX_STALENESS_S = 1.0
 
@@ -86,7 +87,8 @@ class ManySlots(Case):
         self.fill()
         self.client.call("LPUSH", "a-list", 1)
         for _ in range(3):
-            self.assertEqual(self.client.call("MGET", "a-list", self.KEYS[0], "a-list", "missing"), [None, b"v-many:0", None, None])
+            self.assertEqual(self.client.call("MGET", "a-list", self.KEYS[0], "a-list", "missing"),
+                             [None, b"v-many:0", None, None])
             with self.assertRaisesRegex(ReplyError, "^WRONGTYPE"):
                 self.client.call("GET", "a-list")
 
@@ -113,8 +115,10 @@ class ManySlots(Case):
     def test_commands_that_cannot_be_split_get_the_clusters_crossslot(self):
         keys = keys_of_distinct_nodes(cluster)
         for command in (("MSETNX", keys[0], 1, keys[1], 2), ("RENAME", keys[0], keys[1]), ("SUNION", keys[0], keys[1]),
-                        ("SINTERSTORE", keys[0], keys[1], keys[2]), ("EVAL", "return 1", 2, keys[0], keys[1]), ("PFCOUNT", keys[0], keys[1]),
-                        ("BITOP", "AND", keys[0], keys[1]), ("LMPOP", 2, keys[0], keys[1], "LEFT"), ("COPY", keys[0], keys[1])):
+                        ("SINTERSTORE", keys[0], keys[1], keys[2]), ("EVAL", "return 1", 2, keys[0], keys[1]),
+                        ("PFCOUNT", keys[0], keys[1]),
+                        ("BITOP", "AND", keys[0], keys[1]), ("LMPOP", 2, keys[0], keys[1], "LEFT"),
+                        ("COPY", keys[0], keys[1])):
             with self.subTest(command=command):
                 self.assert_error("^CROSSSLOT", *command)
         self.assertEqual(self.client.call("PING"), b"PONG")
@@ -208,7 +212,8 @@ class Migration(Case):
     def test_writes_to_moved_keys_reach_the_target_and_are_read_back(self):
         self.move("{m}0")
         for i in range(50):
-            replies = self.client.pipeline([("SET", "{m}0", i), ("GET", "{m}0"), ("SET", "{m}2", i), ("GET", "{m}2"), ("INCR", "{m}0")])
+            replies = self.client.pipeline([("SET", "{m}0", i), ("GET", "{m}0"), ("SET", "{m}2", i), ("GET", "{m}2"),
+                                            ("INCR", "{m}0")])
             self.assertEqual(replies, [b"OK", b"%d" % i, b"OK", b"%d" % i, i + 1])
         self.assertEqual(self.at_target("GET", "{m}0"), b"50")
 
@@ -243,7 +248,8 @@ class Migration(Case):
     def test_after_the_move_the_target_is_asked_and_nothing_old_is_served(self):
         self.finish()
         self.target.call("SET", "{m}0", "changed at once")
-        eventually(lambda: self.client.call("GET", "{m}0") == b"changed at once", "the new value", MAX_STALENESS_S * SLOWNESS + 1)
+        eventually(lambda: self.client.call("GET", "{m}0") == b"changed at once", "the new value",
+                   MAX_STALENESS_S * SLOWNESS + 1)
         self.assertEqual(self.client.call("MGET", "{m}1", "{m}2"), [b"old1", b"old2"])
 
 
@@ -378,7 +384,8 @@ class ZFailover(Case):
         killed = time.monotonic()
         eventually(lambda: heir.info("replication")["role"] == "master" and cluster.state_ok(), "the cluster's own recovery",
                    3 * PATIENCE_S)
-        eventually(lambda: self.client.pipeline([("SET", keys[0], "after")]) == [b"OK"], "service for the lost slots", 2 * SLOWNESS)
+        eventually(lambda: self.client.pipeline([("SET", keys[0], "after")]) == [b"OK"], "service for the lost slots",
+                   2 * SLOWNESS)
         self.assertLess(time.monotonic() - killed, PATIENCE_S)
         self.assertEqual(self.client.call("GET", keys[0]), b"after")
         self.assertEqual(self.client.call("MGET", *keys[1:]), [f"v-{key}".encode() for key in keys[1:]])

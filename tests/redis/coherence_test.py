@@ -12,7 +12,8 @@ import threading
 import time
 import unittest
 
-from system import (PATIENCE_S, SLOWNESS, Client, Cluster, RedisServer, ReplyError, Sidecar, Traffic, encode, eventually, key_slot, main,
+from system import (PATIENCE_S, SLOWNESS, Client, Cluster, RedisServer, ReplyError, Sidecar, Traffic, encode, eventually,
+                    key_slot, main,
                     seconds_until)
 
 LONG_STALENESS = "20s"
@@ -140,7 +141,8 @@ class ForeignWrites(Case):
         self.seen_soon(change, lambda i: b"t%d!" % i)
 
     def test_a_script(self):
-        self.seen_soon(lambda key, i: cluster.call("EVAL", "redis.call('SET', KEYS[1], ARGV[1])", 1, key, f"s{i}", key=key), lambda i: b"s%d" % i)
+        self.seen_soon(lambda key, i: cluster.call("EVAL", "redis.call('SET', KEYS[1], ARGV[1])", 1, key, f"s{i}", key=key),
+                       lambda i: b"s%d" % i)
 
     def test_rename_onto_it(self):
         def change(key, i):
@@ -170,7 +172,8 @@ class ForeignWrites(Case):
             cluster.call("DEL", key)
             self.assertEqual(self.client.pipeline([("GET", key)] * 3), [None] * 3)
             cluster.call("SET", key, "here")
-            self.assertLess(seconds_until(lambda key=key: self.client.call("GET", key) == b"here", PUSH_WORST_S), PUSH_WORST_S)
+            self.assertLess(seconds_until(lambda key=key: self.client.call("GET", key) == b"here", PUSH_WORST_S),
+                            PUSH_WORST_S)
 
     def test_a_write_through_another_sidecar(self):
         with neighbour.client() as other:
@@ -192,7 +195,8 @@ class OwnWrites(Case):
         def write(mine):
             with sidecar.client() as client:
                 for i in range(0, 5000, 25):
-                    commands = [c for n in range(25) for c in (("SET", mine[n % len(mine)], i + n), ("GET", mine[n % len(mine)]),
+                    commands = [c for n in range(25) for c in (("SET", mine[n % len(mine)], i + n),
+                                                               ("GET", mine[n % len(mine)]),
                                                                 ("MGET", mine[n % len(mine)], "other"))]
                     replies = client.pipeline(commands)
                     for n in range(25):
@@ -219,7 +223,8 @@ class OwnWrites(Case):
                 for i in range(400):
                     key = f"ack:{name}:{i % 3}"
                     value = b"%d" % i
-                    a.call("SET", key, value) if i % 4 else a.call("EVAL", "return redis.call('SET', KEYS[1], ARGV[1])", 1, key, value)
+                    a.call("SET", key, value) if i % 4 else a.call("EVAL", "return redis.call('SET', KEYS[1], ARGV[1])", 1,
+                                                                   key, value)
                     for reader in (b, c, b):
                         if (got := reader.call("GET", key)) != value:
                             problems.append((key, value, got))
@@ -233,11 +238,16 @@ class OwnWrites(Case):
 
     def test_every_kind_of_write_is_read_back_at_once_by_another_client(self):
         with sidecar.client() as writer:
-            for command, expected in ((("SET", "w", 1), b"1"), (("INCR", "w"), b"2"), (("APPEND", "w", "x"), b"2x"), (("SETRANGE", "w", 0, "Z"), b"Zx"),
-                                      (("GETSET", "w", "g"), b"g"), (("MSET", "w", "m", "other", 1), b"m"), (("SETEX", "w", 100, "e"), b"e"),
-                                      (("GETDEL", "w"), None), (("SETNX", "w", "nx"), b"nx"), (("COPY", "{w}src", "w", "REPLACE"), b"copied"),
-                                      (("RENAME", "w", "{w}gone"), None), (("RESTORE", "w", 0, "DUMP", "REPLACE"), b"copied"), (("UNLINK", "w"), None),
-                                      (("SET", "w", "again"), b"again"), (("GETEX", "w", "PXAT", 1), None), (("SET", "w", "f"), b"f"),
+            for command, expected in ((("SET", "w", 1), b"1"), (("INCR", "w"), b"2"), (("APPEND", "w", "x"), b"2x"),
+                                      (("SETRANGE", "w", 0, "Z"), b"Zx"),
+                                      (("GETSET", "w", "g"), b"g"), (("MSET", "w", "m", "other", 1), b"m"),
+                                      (("SETEX", "w", 100, "e"), b"e"),
+                                      (("GETDEL", "w"), None), (("SETNX", "w", "nx"), b"nx"),
+                                      (("COPY", "{w}src", "w", "REPLACE"), b"copied"),
+                                      (("RENAME", "w", "{w}gone"), None),
+                                      (("RESTORE", "w", 0, "DUMP", "REPLACE"), b"copied"), (("UNLINK", "w"), None),
+                                      (("SET", "w", "again"), b"again"), (("GETEX", "w", "PXAT", 1), None),
+                                      (("SET", "w", "f"), b"f"),
                                       (("FLUSHALL",), None)):
                 writer.call("SET", "{w}src", "copied")
                 if command[0] == "RESTORE":
@@ -309,7 +319,8 @@ class LostLinks(Case):
                 kills = [("CLIENT", "KILL", "ID", client_id) for client_id in self.tracking_ids(owner)]
                 self.assertTrue(kills)
                 direct.pipeline([("MULTI",), *kills, ("SET", key, "new"), ("EXEC",)])
-            self.assertLess(seconds_until(lambda key=key: self.client.call("GET", key) == b"new", PUSH_WORST_S), PUSH_WORST_S)
+            self.assertLess(seconds_until(lambda key=key: self.client.call("GET", key) == b"new", PUSH_WORST_S),
+                            PUSH_WORST_S)
             self.assertEqual(self.client.call("GET", key), b"new")
         for one in (sidecar, neighbour):
             one.wait_caching(links=3)
@@ -371,7 +382,8 @@ class WithoutTracking(unittest.TestCase):
                 direct("SET", "untracked", i)
                 self.assertEqual(client.call("GET", "untracked"), b"%d" % i)
             self.assertEqual(untracked.hits, 0)
-            eventually(lambda: re.search(rf"nearcached_coherence_reason:.*{reason}", client.call("INFO", "nearcached").decode()),
+            eventually(lambda: re.search(rf"nearcached_coherence_reason:.*{reason}",
+                                         client.call("INFO", "nearcached").decode()),
                        "the reason in INFO")
             self.assertIn("nearcached_coherence_mode:off", client.call("INFO", "nearcached").decode())
             self.assertEqual(untracked.metric("nearcached_coherence_mode", mode="off"), 1)

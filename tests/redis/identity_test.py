@@ -10,7 +10,8 @@ PASSWORD = "sesame"
 USERS = {
     "app": (">app-pw", "~*", "&*", "+@all"),
     "narrow": (">narrow-pw", "~a:*", "&*", "+@all"),
-    "reader": (">reader-pw", "~*", "&*", "+@read", "+@connection", "+client|tracking", "+info", "+cluster|info", "+cluster|nodes",
+    "reader": (">reader-pw", "~*", "&*", "+@read", "+@connection", "+client|tracking", "+info", "+cluster|info",
+               "+cluster|nodes",
                "+cluster|slots", "+cluster|shards"),
     "odd:user": (">p@ss:/?#%word", "~*", "&*", "+@all"),
 }
@@ -114,7 +115,8 @@ class WhatWorkedBeforeWorksHere(Case):
 
 class Refused(Case):
     def test_wrong_credentials_get_the_upstreams_words(self):
-        self.assert_as_redis(("AUTH", "wrong"), ("AUTH", "app", "wrong"), ("AUTH", "nobody", "x"), ("AUTH", ""), ("AUTH", "app", ""),
+        self.assert_as_redis(("AUTH", "wrong"), ("AUTH", "app", "wrong"), ("AUTH", "nobody", "x"), ("AUTH", ""),
+                             ("AUTH", "app", ""),
                              ("HELLO", 3, "AUTH", "app", "wrong"), ("HELLO", 3, "AUTH", "default", "wrong"))
 
     def test_nobody_is_told_to_authenticate(self):
@@ -123,7 +125,8 @@ class Refused(Case):
             client = self.client()
             if protocol:
                 client.pipeline([protocol])
-            for command in (("GET", "x"), ("MGET", "x", "y", "z"), ("MSET", "x", 1, "y", 1), ("DEL", "x", "y"), ("KEYS", "*"), ("EVAL", "return 1", 0)):
+            for command in (("GET", "x"), ("MGET", "x", "y", "z"), ("MSET", "x", 1, "y", 1), ("DEL", "x", "y"),
+                            ("KEYS", "*"), ("EVAL", "return 1", 0)):
                 with self.assertRaisesRegex(ReplyError, "^NOAUTH"):
                     client.call(*command)
 
@@ -194,8 +197,10 @@ class Apart(Case):
             self.assertEqual(narrow.call("GET", "a:x"), b"%d" % -i)
 
     def test_auth_in_the_middle_of_a_pipeline_takes_effect_exactly_there(self):
-        commands = [("AUTH", "app", "app-pw"), ("SET", "b:k", "v"), ("GET", "b:k"), ("AUTH", "narrow", "narrow-pw"), ("GET", "b:k"), ("GET", "a:k"),
-                    ("AUTH", "app", "app-pw"), ("GET", "b:k"), ("AUTH", "wrong"), ("GET", "b:k"), ("RESET",), ("GET", "b:k"), ("AUTH", PASSWORD),
+        commands = [("AUTH", "app", "app-pw"), ("SET", "b:k", "v"), ("GET", "b:k"), ("AUTH", "narrow", "narrow-pw"),
+                    ("GET", "b:k"), ("GET", "a:k"),
+                    ("AUTH", "app", "app-pw"), ("GET", "b:k"), ("AUTH", "wrong"), ("GET", "b:k"), ("RESET",),
+                    ("GET", "b:k"), ("AUTH", PASSWORD),
                     ("STRLEN", "b:k")]
         expected = [b"OK", b"OK", b"v", b"OK", "NOPERM", None, b"OK", b"v", "WRONGPASS", b"v", b"RESET", "NOAUTH", b"OK", 1]
         for _ in range(10):
@@ -204,8 +209,10 @@ class Apart(Case):
 
     def test_random_changes_of_identity_answer_as_the_server_does(self):
         rng = random.Random(7)
-        choices = [("AUTH", "app", "app-pw"), ("AUTH", "narrow", "narrow-pw"), ("AUTH", "narrow", "bad"), ("AUTH", PASSWORD), ("RESET",),
-                   ("GET", "{a}:1"), ("SET", "{a}:1", 1), ("GET", "a:1"), ("APPEND", "a:1", "x"), ("ACL", "WHOAMI"), ("STRLEN", "{a}:1")]
+        choices = [("AUTH", "app", "app-pw"), ("AUTH", "narrow", "narrow-pw"), ("AUTH", "narrow", "bad"),
+                   ("AUTH", PASSWORD), ("RESET",),
+                   ("GET", "{a}:1"), ("SET", "{a}:1", 1), ("GET", "a:1"), ("APPEND", "a:1", "x"), ("ACL", "WHOAMI"),
+                   ("STRLEN", "{a}:1")]
         twin = RedisServer(password=PASSWORD)
         self.addCleanup(twin.close)
         add_users(twin)
@@ -240,7 +247,8 @@ class Configured(Case):
             add_users(server)
             file = server.directory / "password"
             file.write_text("app-pw\nsecond line\n")
-            with Sidecar(f"redis://{server.address}", {"upstream.username": "app", "upstream.password_file": file}) as sidecar:
+            with Sidecar(f"redis://{server.address}",
+                         {"upstream.username": "app", "upstream.password_file": file}) as sidecar:
                 self.assertEqual(sidecar.call("ACL", "WHOAMI"), b"app")
                 sidecar.wait_caching()
 
@@ -261,7 +269,8 @@ class Configured(Case):
     def test_secrets_are_in_no_log_and_no_page(self):
         client = self.client(username="app", password="app-pw")
         client.call("GET", "x")
-        text = "\n".join([*anonymous.log, *configured.log, anonymous.http("/stats")[1], configured.http("/metrics")[1], configured.http("/")[1]])
+        text = "\n".join([*anonymous.log, *configured.log, anonymous.http("/stats")[1], configured.http("/metrics")[1],
+                          configured.http("/")[1]])
         for secret in (PASSWORD, "app-pw"):
             self.assertNotIn(secret, text)
 

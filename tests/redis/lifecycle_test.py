@@ -10,7 +10,8 @@ import threading
 import time
 import unittest
 
-from system import (BINARY, PATIENCE_S, SLOWNESS, Client, Cluster, RedisServer, ReplyError, Sidecar, encode, eventually, exchange,
+from system import (BINARY, PATIENCE_S, SLOWNESS, Client, Cluster, RedisServer, ReplyError, Sidecar, encode, eventually,
+                    exchange,
                     free_port, main)
 
 
@@ -47,7 +48,8 @@ class CommandLine(unittest.TestCase):
         self.assertIn("upstream.url", err)
 
     def test_print_config_hides_secrets_and_can_be_loaded_again(self):
-        code, out, _ = run("--print-config", "--upstream", "redis+cluster://user:hush-hush@h:1,i:2", "--set", "l1.max_bytes=77MB",
+        code, out, _ = run("--print-config", "--upstream", "redis+cluster://user:hush-hush@h:1,i:2", "--set",
+                           "l1.max_bytes=77MB",
                            "--set", "metrics.labels=service=api")
         self.assertEqual(code, 0)
         self.assertNotIn("hush-hush", out)
@@ -63,10 +65,14 @@ class CommandLine(unittest.TestCase):
         return run("--print-config", "--config", path, *args)
 
     def test_bad_usage_is_exit_code_2_and_a_message(self):
-        for args, words in ((("--bogus",), "--bogus"), (("--set", "l1.max_bytes"), "--set"), (("--set", "l1.nonsense=1", "--upstream", "redis://h"), "l1.nonsense"),
-                            (("--config", "/no/such/file.yaml"), "/no/such/file.yaml"), ((), "upstream.url"), (("stray",), "stray"), (("--upstream",), "--upstream"),
-                            (("--upstream", "redis://h", "--set", "threads=1000"), "threads"), (("--upstream", "redis://h", "--listen", "nonsense"), "listen"),
-                            (("--upstream", "rediss://h"), "upstream.url"), (("--upstream", "redis://h", "--set", "upstream.password_file=/no/such"), "/no/such")):
+        for args, words in ((("--bogus",), "--bogus"), (("--set", "l1.max_bytes"), "--set"),
+                            (("--set", "l1.nonsense=1", "--upstream", "redis://h"), "l1.nonsense"),
+                            (("--config", "/no/such/file.yaml"), "/no/such/file.yaml"), ((), "upstream.url"),
+                            (("stray",), "stray"), (("--upstream",), "--upstream"),
+                            (("--upstream", "redis://h", "--set", "threads=1000"), "threads"),
+                            (("--upstream", "redis://h", "--listen", "nonsense"), "listen"),
+                            (("--upstream", "rediss://h"), "upstream.url"),
+                            (("--upstream", "redis://h", "--set", "upstream.password_file=/no/such"), "/no/such")):
             with self.subTest(args=args):
                 code, out, err = run(*args)
                 self.assertEqual((code, out), (2, ""))
@@ -75,9 +81,12 @@ class CommandLine(unittest.TestCase):
 
     def test_a_bad_file_is_named_with_line_and_key(self):
         for text, line, words in (("upstream:\n  url: redis://h\nl1:\n  max_bytes: lots\n", 4, "l1.max_bytes"),
-                                  ("upstream:\n  url: redis://h\nl1:\n  max_byte: 1\n", 4, "l1.max_bytes"), ("upstream: {url: redis://h}\nthreads: 1\nthreads: 2\n", 3, "threads"),
-                                  ("upstream:\n  url: redis://h\n   bad: indent\n", 3, ""), ("upstream: {url: redis://h}\nlisten: 7\n", 2, "listen"),
-                                  ("upstream: {url: redis://h}\nl1: {enabled: maybe}\n", 2, "l1.enabled"), ("upstream: [\n", 1, "")):
+                                  ("upstream:\n  url: redis://h\nl1:\n  max_byte: 1\n", 4, "l1.max_bytes"),
+                                  ("upstream: {url: redis://h}\nthreads: 1\nthreads: 2\n", 3, "threads"),
+                                  ("upstream:\n  url: redis://h\n   bad: indent\n", 3, ""),
+                                  ("upstream: {url: redis://h}\nlisten: 7\n", 2, "listen"),
+                                  ("upstream: {url: redis://h}\nl1: {enabled: maybe}\n", 2, "l1.enabled"),
+                                  ("upstream: [\n", 1, "")):
             with self.subTest(text=text):
                 code, _, err = self.with_file(text)
                 self.assertEqual(code, 2)
@@ -98,14 +107,16 @@ class CommandLine(unittest.TestCase):
         code, _, err = run("--check-config", "--upstream", "redis://h", environment={"NEARCACHED_L1__MAX_BITES": "1"})
         self.assertEqual(code, 2)
         self.assertIn("NEARCACHED_L1__MAX_BITES", err)
-        self.assertEqual(run("--check-config", "--upstream", "redis://h", environment={"NEARCACHED_SERVICE_HOST": "1.2.3.4"})[0], 0)
+        self.assertEqual(run("--check-config", "--upstream", "redis://h",
+                             environment={"NEARCACHED_SERVICE_HOST": "1.2.3.4"})[0], 0)
 
     def test_a_taken_port_is_exit_code_1_and_says_which(self):
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             taken.listen()
             address = f"127.0.0.1:{taken.getsockname()[1]}"
-            for args in (("--listen", address, "--admin", "off"), ("--listen", f"127.0.0.1:{free_port()}", "--admin", address)):
+            for args in (("--listen", address, "--admin", "off"),
+                         ("--listen", f"127.0.0.1:{free_port()}", "--admin", address)):
                 code, _, err = run("--upstream", cluster.url, *args)
                 self.assertEqual(code, 1, err)
                 self.assertIn(address, err)
@@ -259,7 +270,8 @@ class Stopped(unittest.TestCase):
             try:
                 with sidecar.client() as client:
                     while True:
-                        client.raw(b"".join(encode(*c) for i in range(20) for c in (("INCR", key), ("ECHO", answered // 2 + i + 1))))
+                        client.raw(b"".join(encode(*c) for i in range(20) for c in (("INCR", key),
+                                                                                    ("ECHO", answered // 2 + i + 1))))
                         sent += 40
                         for _ in range(40):
                             reply = client.read()
@@ -304,7 +316,9 @@ class Stopped(unittest.TestCase):
             self.assertEqual(sidecar.process.wait(PATIENCE_S), 0)
 
     def test_the_shutdown_timeout_ends_what_does_not_end(self):
-        with RedisServer() as server, Sidecar(server.url, {"limits.shutdown_timeout": "1s", "upstream.command_timeout": "60s"}) as sidecar, \
+        with RedisServer() as server, Sidecar(server.url,
+                                              {"limits.shutdown_timeout": "1s",
+                                               "upstream.command_timeout": "60s"}) as sidecar, \
                 sidecar.client() as client:
             client.call("SET", "x", 1)
             server.signal(signal.SIGSTOP)
@@ -319,7 +333,8 @@ class Stopped(unittest.TestCase):
                 server.signal(signal.SIGCONT)
 
     def test_no_new_clients_while_it_stops(self):
-        with RedisServer() as server, Sidecar(server.url, {"upstream.command_timeout": "3s"}) as sidecar, sidecar.client() as client:
+        with RedisServer() as server, Sidecar(server.url,
+                                              {"upstream.command_timeout": "3s"}) as sidecar, sidecar.client() as client:
             client.call("SET", "x", 1)
             server.signal(signal.SIGSTOP)
             client.send("INCR", "x")

@@ -1,7 +1,8 @@
 """What the system tests share: the sidecar under test with its admin pages, patience, and a load that knows the truth.
 
 Every test file of this folder that ends in _test.py is a unittest program of its own. The daemon is what NEARCACHED_BINARY
-names, else NEARCACHED_BUILT_BINARY (CTest sets it), else build/release/nearcached. Under a sanitizer (ASAN_OPTIONS or TSAN_OPTIONS is set) everything may take SLOWNESS times as long.
+names, else NEARCACHED_BUILT_BINARY (CTest sets it), else build/release/nearcached. Under a sanitizer (ASAN_OPTIONS or
+TSAN_OPTIONS is set) everything may take SLOWNESS times as long.
 """
 
 import http.client
