@@ -7,6 +7,7 @@
 #include "config/address.hpp"
 #include "config/units.hpp"
 #include "config/upstream_url.hpp"
+#include "tiers/coherence/fence_table.hpp"
 
 namespace nearcached::config {
 namespace {
@@ -45,6 +46,12 @@ void check_limits(const Configuration& configuration) {
     fail(configuration, "limits.output_pause_bytes", "limits.output_bytes",
          "limits.output_pause_bytes: " + format_bytes(limits.output_pause_bytes) + " is more than limits.output_bytes, " +
              format_bytes(limits.output_bytes) + "; allowed: at most that");
+  }
+  // The fences count writes under way in so many bits (coherence/fence_table).
+  if (limits.clients * limits.pipeline > tiers::coherence::FenceTable::kWritesMax) {
+    fail(configuration, "limits.pipeline", "limits.clients",
+         "limits.pipeline: " + std::to_string(limits.pipeline) + " times limits.clients, " + std::to_string(limits.clients) +
+             ", is more than " + std::to_string(tiers::coherence::FenceTable::kWritesMax) + "; allowed: at most that");
   }
 }
 

@@ -132,6 +132,7 @@ App::~App() {
   listeners_.clear();
   if (admin_) admin_->stop();
   control_->stop();
+  resolver_.stop();
   for (const auto& worker : workers_) worker->stop();
 }
 
@@ -196,6 +197,7 @@ void App::on_control_event(const ControlEvent& event) const {
 
 void App::on_topology(const tiers::upstream::TopologyPtr& topology) {
   if (topology->primaries.empty()) return;
+  cache_.set_topology_version(topology->version);
   // The epochs first: an entry of a slot that moved must be dead before any worker routes by the new map.
   if (topology_ && topology->cluster) {
     std::uint64_t moved = 0;
@@ -241,7 +243,14 @@ void App::tick() {
   if (settings_.l1.enabled) cache_.maintain(now_us);
   std::size_t buffered = 0;
   for (const auto& worker : workers_) buffered += worker->counters().buffer_bytes.value();
-  shared_->over_buffer_budget.store(buffered > settings_.limits.buffer_bytes, std::memory_order_relaxed);
+  const bool over = buffered > settings_.limits.buffer_bytes;
+  shared_->over_buffer_budget.store(over, std::memory_order_relaxed);
+  if (over) {
+    const auto fullest = std::max_element(workers_.begin(), workers_.end(), [](const auto& a, const auto& b) {
+      return a->counters().buffer_bytes.value() < b->counters().buffer_bytes.value();
+    });
+    shared_->worker_to_relieve.store(static_cast<int>(fullest - workers_.begin()), std::memory_order_relaxed);
+  }
   if (drain_until_us_ == 0) {
     if (now_us >= next_listener_retry_us_) {
       next_listener_retry_us_ = now_us + kListenerRetryUs;
@@ -266,7 +275,8 @@ void App::stop() {
 bool App::live(std::string& why) const {
   const auto now_ms = static_cast<std::uint64_t>(tiers::io::boot_us() / 1000);
   for (std::size_t i = 0; i < workers_.size(); ++i) {
-    const std::uint64_t turned_ms = workers_[i]->counters().loop_turn_ms.value();
+    const std::uint64_t turned_ms =
+        std::max(workers_[i]->counters().loop_turn_ms.value(), static_cast<std::uint64_t>(started_us_ / 1000));
     if (now_ms > turned_ms + kLiveWithinMs) {
       why = "worker " + std::to_string(i) + " has not turned for " + std::to_string(now_ms - turned_ms) + " ms";
       return false;

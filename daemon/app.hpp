@@ -21,7 +21,7 @@ namespace nearcached::daemon {
 //   1. listeners close, so that nobody new comes in while the rest goes;
 //   2. workers drain: what is in flight is finished and answered, up to limits.shutdown_timeout;
 //   3. the admin server stops: until here probes and scrapes still see the drain;
-//   4. the control plane stops, so that no callback reaches a worker's mailbox any more;
+//   4. the control plane and the resolver stop, so that no callback reaches a worker's mailbox any more;
 //   5. workers end.
 //
 // The main thread runs a loop of its own: signals, listeners, L1's background work, the process's buffer budget.

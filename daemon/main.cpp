@@ -1,4 +1,6 @@
 // nearcached: a near-cache sidecar for Redis. Exit codes: 0, 1 failed at run time, 2 bad usage or configuration.
+#include <malloc.h>
+
 #include <csignal>
 #include <cstdio>
 #include <exception>
@@ -27,9 +29,17 @@ void route_signals() {
   std::signal(SIGPIPE, SIG_IGN);
 }
 
+// Blocks of connections' buffers and large values go back to the system when they are freed. By default the allocator stops
+// using mmap for what was freed once, and a burst of large values then stays in the heap for good.
+void keep_memory_returnable() {
+  mallopt(M_MMAP_THRESHOLD, 128 * 1024);
+  mallopt(M_TRIM_THRESHOLD, 1024 * 1024);
+}
+
 int serve(const CommandLine& line, const nearcached::config::ContainerLimits& limits) {
   namespace log = nearcached::daemon::log;
   route_signals();
+  keep_memory_returnable();
   log::init(log::level_of(line.settings.log.level), log::format_of(line.settings.log.format));
   int code = 1;
   try {

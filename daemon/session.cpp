@@ -12,6 +12,15 @@ namespace nearcached::daemon {
 using protocol::ParseStatus;
 using protocol::RespVersion;
 
+namespace {
+
+// A client that sent one command of a million arguments does not keep the room for another.
+constexpr std::size_t kParserBytesKept = 64 * 1024;
+// What a client may have sent of an unfinished command while the process is over its buffer budget.
+constexpr std::size_t kInputKept = 64 * 1024;
+
+}  // namespace
+
 Session::Session(Worker& worker, Shared& shared, int fd)
     : worker_(worker),
       shared_(shared),
@@ -21,10 +30,14 @@ Session::Session(Worker& worker, Shared& shared, int fd)
       now_us_(tiers::io::boot_us()),
       id_(shared.next_client_id.fetch_add(1, std::memory_order_relaxed)),
       peer_(tiers::io::peer_name(fd)) {
+  ++identity_->clients;
   stream_.adopt(fd);
 }
 
-Session::~Session() { worker_.router().detach(*lane_, now_us_); }
+Session::~Session() {
+  --identity_->clients;
+  worker_.router().detach(*lane_, now_us_);
+}
 
 void Session::touched() {
   if (!std::exchange(dirty_, true)) worker_.remember(*this);
@@ -42,6 +55,7 @@ std::size_t Session::on_data(std::string_view bytes) {
     }
     const ParseStatus status = parser_.parse(bytes.substr(at), shared_.request_limits);
     if (status == ParseStatus::kNeedMore) {
+      if (bytes.size() - at > kInputKept && shared_.over_buffer_budget.load(std::memory_order_relaxed)) stream_.pause();
       stream_.expect(parser_.bytes_wanted());
       break;
     }
@@ -57,6 +71,7 @@ std::size_t Session::on_data(std::string_view bytes) {
     }
     at += parser_.consumed();
   }
+  if (!parser_.mid_command() && parser_.memory_bytes() > kParserBytesKept) parser_.release();
   return closing_ ? bytes.size() : at;
 }
 
@@ -66,7 +81,8 @@ bool Session::may_read_on() {
   if (replies_.size() >= limits.pipeline) return false;
   const std::size_t unread = stream_.out().size() + queued_bytes_;
   if (unread >= limits.output_pause_bytes) return false;
-  return unread == 0 || !shared_.over_buffer_budget.load(std::memory_order_relaxed);
+  const bool holds_much = unread != 0 || stream_.unread_bytes() > kInputKept;
+  return !holds_much || !shared_.over_buffer_budget.load(std::memory_order_relaxed);
 }
 
 bool Session::on_end_of_input() {
@@ -107,13 +123,13 @@ void Session::retry_congested() {
 void Session::end_of_turn() {
   dirty_ = false;
   if (!stream_.is_open()) return;
+  if (!stream_.flush()) {
+    shut({});
+    return;
+  }
   if (stream_.out().size() + queued_bytes_ > shared_.settings.limits.output_bytes) {
     worker_.counters().clients_closed_output.add();
     shut("it does not read its replies (limits.output_bytes)");
-    return;
-  }
-  if (!stream_.flush()) {
-    shut({});
     return;
   }
   worker_.counters().bytes_in.add(stream_.bytes_in() - std::exchange(bytes_in_seen_, stream_.bytes_in()));
@@ -208,7 +224,12 @@ void Session::on_reply(std::uint64_t token, std::string_view bytes, bool last) {
   if (place.touch == Touch::kWriteUnknown) {
     place.held.append(bytes);
     queued_bytes_ += bytes.size();
-    if (last) worker_.fills().barrier(*this, token);
+    if (!last) return;
+    if (place.held.starts_with("-ERR unknown command")) {
+      on_barrier(token);  // nothing was done
+    } else {
+      worker_.fills().barrier(*this, token);
+    }
     return;
   }
   // The first byte says that the upstream has done it: the fence ends before the client can know.
@@ -225,6 +246,12 @@ void Session::on_failure(std::uint64_t token, std::string_view error, bool broke
     return;
   }
   settle(place);
+  if (!place.held.empty()) {
+    // None of it has left: an error can take its place.
+    queued_bytes_ -= place.held.size();
+    place.held.clear();
+    broken = false;
+  }
   if (broken) {
     // Half a reply is out, or waits in its place: nothing that follows would be understood.
     shut("its upstream connection broke in the middle of a reply");
@@ -241,14 +268,17 @@ void Session::on_rerouted(std::uint64_t) { rerouted_ = true; }
 void Session::on_fill(std::uint64_t token, bool answered, std::string_view bytes) {
   const std::uint64_t number = token_number(token);
   Place& place = replies_.at(number);
-  if (place.filled_against_all) {
+  const std::uint64_t filled = !place.filled.empty()      ? place.filled[token_part(token)]
+                               : place.filled_against_all ? 0
+                                                          : place.hash;
+  if (filled == 0) {
     filling_.remove_all();
   } else {
-    filling_.remove(place.hash);
+    filling_.remove(filled);
   }
   if (!answered) {
     if (stream_.is_open()) {
-      forward_read(number, token_part(token), bytes);
+      forward_read(number, token_part(token), bytes, tiers::io::boot_us());
       return;
     }
     bytes = "_\r\n";

@@ -56,6 +56,8 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
 
   [[nodiscard]] bool finished() const { return !stream_.is_open() && replies_.empty() && outside_ == 0; }
   [[nodiscard]] std::size_t buffered_bytes() { return stream_.out().size() + stream_.unread_bytes() + queued_bytes_; }
+  // Of that what does not lie in the worker's buffer pool.
+  [[nodiscard]] std::size_t heap_bytes() const { return queued_bytes_ + parser_.memory_bytes(); }
   [[nodiscard]] std::int64_t last_active_us() const { return now_us_; }
   [[nodiscard]] bool idle() const { return replies_.empty(); }
   [[nodiscard]] bool is_open() const { return stream_.is_open(); }
@@ -78,10 +80,11 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
     std::string held;                // a reply that waits for invalidations (kWriteUnknown)
     std::unique_ptr<Gather> gather;  // of a command with several parts
     std::unique_ptr<std::vector<std::uint64_t>> hashes;  // of the keys, if there are several
+    std::vector<std::uint64_t> filled;                   // by part of a gather: its hash in filling_, 0 if against all
     std::uint64_t hash = 0;
     Touch touch = Touch::kNothing;
     bool against_all = false;  // counts against all keys in forwarded_
-    bool filled_against_all = false;  // the same in filling_; of a gather all its fills do
+    bool filled_against_all = false;  // the same in filling_
     bool done = false;
   };
   enum class Stall : std::uint8_t {
@@ -127,7 +130,7 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   [[nodiscard]] bool read_many(const Command& command, const Args& args, std::string_view raw);
   [[nodiscard]] const tiers::l1::Entry* look_up(std::uint64_t hash, std::string_view key);
   void fill_or_forward(std::uint64_t number, std::uint64_t part, std::string_view key, std::uint64_t hash);
-  void forward_read(std::uint64_t number, std::uint64_t part, std::string_view key);
+  void forward_read(std::uint64_t number, std::uint64_t part, std::string_view key, std::int64_t now_us);
   [[nodiscard]] bool forward(const Command& command, const Args& args, std::string_view raw);
   [[nodiscard]] bool split(const Command& command, const Args& args, std::string_view raw);
   [[nodiscard]] bool forward_parts(const Command& command, const Args& args, std::string_view raw);
@@ -135,6 +138,7 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   [[nodiscard]] bool fan_out(const Command& command, const Args& args, std::string_view raw);
   // The command must wait: for what it would overtake, or for room on the way to the slot's node.
   [[nodiscard]] bool must_wait(const Args& args, std::uint32_t slot);
+  [[nodiscard]] bool congested(std::uint32_t slot);
   void touch_keys(Place& place, const Command& command, const Args& args);
   [[nodiscard]] std::uint16_t slot_of(std::string_view key) const;
   [[nodiscard]] tiers::upstream::RequestMeta request(const Command& command, std::uint64_t token, std::uint32_t slot);

@@ -4,6 +4,7 @@
 
 #include "daemon/session.hpp"
 #include "daemon/worker.hpp"
+#include "protocol/ascii_case.hpp"
 #include "protocol/key_slot.hpp"
 
 namespace nearcached::daemon {
@@ -16,6 +17,9 @@ using tiers::upstream::kNoSlot;
 using tiers::upstream::RequestMeta;
 
 namespace {
+
+// Missing keys of one MGET that are read for L1.
+constexpr std::size_t kFillsPerCommandMax = 256;
 
 CommandClass class_of(Handling handling) {
   switch (handling) {
@@ -49,6 +53,7 @@ RequestMeta Session::request(const Command& command, std::uint64_t token, std::u
   meta.sink = this;
   meta.token = token;
   meta.slot = slot;
+  meta.affinity = static_cast<std::uint32_t>(id_);
   meta.write = !command.has(protocol::kFlagReadonly);
   return meta;
 }
@@ -104,11 +109,17 @@ bool Session::dispatch_known(const Command& command, const Args& args, std::stri
 }
 
 bool Session::dispatch_unknown(const Args& args, std::string_view raw) {
+  // A browser or a scanner. Redis closes such a connection, and if it came from here that would be one which all share.
+  if (protocol::equal_ignoring_case(args[0], "post") || protocol::equal_ignoring_case(args[0], "host:")) {
+    shut("it speaks HTTP");
+    return true;
+  }
   const Worker::Learned learned = worker_.learned(args[0], now_us_);
   if (learned.asked) {
     if (learned.command != nullptr) return dispatch_known(*learned.command, args, raw);
-    // The upstream does not know it either: its own words are the answer.
-    static constexpr Command kUnknown{"unknown", -1, 0, Handling::kAnyNode, Merge::kNone, 0, 0, 0, {}, {}};
+    // The upstream does not know it either, as far as we could ask: its own words are the answer, and if it does know it by
+    // now, what it changed is unknown.
+    static constexpr Command kUnknown{"unknown", -1, protocol::kFlagWrite, Handling::kAnyNode, Merge::kNone, 0, 0, 0, {}, {}};
     if (!forward(kUnknown, args, raw)) return false;
     worker_.counters().commands[static_cast<std::size_t>(CommandClass::kUnknown)].add();
     return true;
@@ -143,35 +154,36 @@ bool Session::read_cached(const Command& command, const Args& args, std::string_
     worker_.counters().l1_misses[static_cast<std::size_t>(MissReason::kUnacknowledged)].add();
     return true;
   }
-  // An earlier read of the key is under way: this one joins it, or comes behind it. A hit could be older than its answer.
-  const bool behind = !filling_.empty() && filling_.contains(hash);
-  if (const tiers::l1::Entry* entry = behind ? nullptr : look_up(hash, key)) {
+  // An earlier read of the key is under way: a hit could be older than its answer.
+  if (!filling_.empty() && filling_.contains(hash)) {
+    stall_ = Stall::kUntilEmpty;
+    return false;
+  }
+  if (const tiers::l1::Entry* entry = look_up(hash, key)) {
     answer([&](auto& out) { out.append(entry->reply().data(), entry->reply().size()); });
     return true;
   }
+  if (congested(slot_of(key))) return false;
   fill_or_forward(open_place(), 0, key, hash);
   return true;
 }
 
 void Session::fill_or_forward(std::uint64_t number, std::uint64_t part, std::string_view key, std::uint64_t hash) {
-  const std::uint16_t slot = slot_of(key);
   Place& place = replies_.at(number);
-  if (const tiers::upstream::Endpoint* node = worker_.router().topology()->node_of(slot)) {
-    if (worker_.fills().read(identity_, *node, key, hash, slot, *this, make_token(number, part), now_us_)) {
-      if (place.gather) {
-        place.filled_against_all = true;
-        filling_.add_all();
-      } else {
-        place.hash = hash;
-        place.filled_against_all = !filling_.add(hash);
-      }
-      return;
+  if (worker_.fills().read(identity_, key, hash, slot_of(key), *this, make_token(number, part), now_us_)) {
+    const bool noted = filling_.add(hash);
+    if (place.gather) {
+      place.filled[part] = noted ? hash : 0;
+    } else {
+      place.hash = hash;
+      place.filled_against_all = !noted;
     }
+    return;
   }
-  forward_read(number, part, key);
+  forward_read(number, part, key, now_us_);
 }
 
-void Session::forward_read(std::uint64_t number, std::uint64_t part, std::string_view key) {
+void Session::forward_read(std::uint64_t number, std::uint64_t part, std::string_view key, std::int64_t now_us) {
   Place& place = replies_.at(number);
   const std::uint64_t hash = tiers::l1::hash_key(key);
   if (forwarded_.empty()) forward_topology_ = worker_.router().topology()->version;
@@ -193,7 +205,7 @@ void Session::forward_read(std::uint64_t number, std::uint64_t part, std::string
   meta.sink = this;
   meta.token = make_token(number, part);
   meta.slot = slot_of(key);
-  worker_.router().send(*lane_, meta, bytes, now_us_);
+  worker_.router().send(*lane_, meta, bytes, now_us);
 }
 
 bool Session::read_many(const Command& command, const Args& args, std::string_view raw) {
@@ -207,10 +219,13 @@ bool Session::read_many(const Command& command, const Args& args, std::string_vi
       worker_.counters().l1_misses[static_cast<std::size_t>(MissReason::kUnacknowledged)].add();
       return forward_parts(command, args, raw);
     }
+    if (!filling_.empty() && filling_.contains(hashes[i])) {
+      stall_ = Stall::kUntilEmpty;
+      return false;
+    }
   }
   for (std::size_t i = 0; i < keys; ++i) {
-    const bool behind = !filling_.empty() && filling_.contains(hashes[i]);
-    entries[i] = behind ? nullptr : look_up(hashes[i], args[i + 1]);
+    entries[i] = look_up(hashes[i], args[i + 1]);
     hits += entries[i] != nullptr ? 1 : 0;
   }
   if (hits == keys) {
@@ -220,6 +235,9 @@ bool Session::read_many(const Command& command, const Args& args, std::string_vi
     });
     return true;
   }
+  // Key by key a large cold MGET would cost the upstream more than it will ever save.
+  if (keys - hits > kFillsPerCommandMax) return forward_parts(command, args, raw);
+  if (congested(kNoSlot)) return false;
   const std::uint64_t number = open_place();
   auto gather = std::make_unique<Gather>(Merge::kByKey, version_, keys);
   gather->set_elements(keys);
@@ -232,6 +250,7 @@ bool Session::read_many(const Command& command, const Args& args, std::string_vi
   }
   queued_bytes_ += gather->bytes();
   replies_.at(number).gather = std::move(gather);
+  replies_.at(number).filled.resize(keys);
   for (std::size_t i = 0; i < keys; ++i) {
     if (entries[i] == nullptr) fill_or_forward(number, i, args[i + 1], hashes[i]);
   }
@@ -253,12 +272,14 @@ bool Session::must_wait(const Args& args, std::uint32_t slot) {
     stall_ = Stall::kUntilEmpty;
     return true;
   }
-  if (router.congested(*lane_, slot)) {
-    stall_ = Stall::kCongested;
-    worker_.remember_congested(*this);
-    return true;
-  }
-  return false;
+  return congested(slot);
+}
+
+bool Session::congested(std::uint32_t slot) {
+  if (!worker_.router().congested(*lane_, slot)) return false;
+  stall_ = Stall::kCongested;
+  worker_.remember_congested(*this);
+  return true;
 }
 
 void Session::touch_keys(Place& place, const Command& command, const Args& args) {
@@ -270,6 +291,8 @@ void Session::touch_keys(Place& place, const Command& command, const Args& args)
     place.hashes = std::make_unique<std::vector<std::uint64_t>>();
     place.hashes->reserve(positions.size());
     for (const std::uint32_t at : positions) place.hashes->push_back(tiers::l1::hash_key(args[at]));
+    std::sort(place.hashes->begin(), place.hashes->end());
+    place.hashes->erase(std::unique(place.hashes->begin(), place.hashes->end()), place.hashes->end());
   }
   if (!write && positions.empty()) return;
   if (forwarded_.empty()) forward_topology_ = worker_.router().topology()->version;

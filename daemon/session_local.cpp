@@ -6,6 +6,7 @@
 #include "daemon/log.hpp"
 #include "daemon/session.hpp"
 #include "daemon/worker.hpp"
+#include "protocol/ascii_case.hpp"
 
 namespace nearcached::daemon {
 
@@ -13,12 +14,6 @@ using protocol::RespVersion;
 using tiers::upstream::Credentials;
 
 namespace {
-
-bool equals(std::string_view text, std::string_view lower) {
-  return text.size() == lower.size() && std::equal(text.begin(), text.end(), lower.begin(), [](char a, char b) {
-           return (a >= 'A' && a <= 'Z' ? static_cast<char>(a + 32) : a) == b;
-         });
-}
 
 // As Redis: no spaces, newlines or other bytes that would break the lines of CLIENT LIST.
 bool printable(std::string_view name) {
@@ -64,7 +59,7 @@ bool Session::local(const Command& command, const Args& args, std::string_view r
 
 bool Session::info(const Command& command, const Args& args, std::string_view raw) {
   const auto named = [&](std::string_view section) {
-    return std::any_of(args.begin() + 1, args.end(), [&](std::string_view arg) { return equals(arg, section); });
+    return std::any_of(args.begin() + 1, args.end(), [&](std::string_view arg) { return protocol::equal_ignoring_case(arg, section); });
   };
   if (args.size() == 2 && named("nearcached")) {
     answer_text(stats_info_section(shared_.stats()));
@@ -74,6 +69,7 @@ bool Session::info(const Command& command, const Args& args, std::string_view ra
     return forward(command, args, raw);
   }
   worker_.positions().clear();
+  if (must_wait(args, tiers::upstream::kNoSlot)) return false;
   const std::uint64_t number = open_place();
   replies_.at(number).gather = std::make_unique<Gather>(version_, [this](std::string& text) {
     text += text.empty() ? "" : "\r\n";
@@ -123,10 +119,10 @@ void Session::hello(const Args& args) {
   std::optional<std::string> name;
   for (std::size_t at = 2; at < args.size();) {
     const std::size_t left = args.size() - at - 1;
-    if (equals(args[at], "auth") && left >= 2) {
+    if (protocol::equal_ignoring_case(args[at], "auth") && left >= 2) {
       credentials = Credentials{std::string(args[at + 1]), std::string(args[at + 2])};
       at += 3;
-    } else if (equals(args[at], "setname") && left >= 1) {
+    } else if (protocol::equal_ignoring_case(args[at], "setname") && left >= 1) {
       name = std::string(args[at + 1]);
       at += 2;
     } else {
@@ -195,6 +191,8 @@ void Session::authenticate(Credentials credentials, std::function<void(std::uint
 void Session::become(const tiers::upstream::IdentityPtr& identity, RespVersion version) {
   if (identity == identity_ && version == version_) return;
   worker_.router().detach(*lane_, now_us_);
+  ++identity->clients;
+  --identity_->clients;
   identity_ = identity;
   version_ = version;
   lane_ = &worker_.router().attach(identity_, version_);
@@ -252,13 +250,13 @@ void Session::client(const Command& command, const Args& args) {
     name_ = std::string(args[2]);
     ok();
   } else if (name == "client|setinfo") {
-    std::string* field = equals(args[2], "lib-name")  ? &library_name_
-                         : equals(args[2], "lib-ver") ? &library_version_
+    std::string* field = protocol::equal_ignoring_case(args[2], "lib-name")  ? &library_name_
+                         : protocol::equal_ignoring_case(args[2], "lib-ver") ? &library_version_
                                                       : nullptr;
     if (field == nullptr) {
       answer_error("ERR Unrecognized option '" + std::string(args[2].substr(0, 64)) + "'");
     } else if (!printable(args[3])) {
-      answer_error("ERR " + std::string(equals(args[2], "lib-name") ? "lib-name" : "lib-ver") +
+      answer_error("ERR " + std::string(protocol::equal_ignoring_case(args[2], "lib-name") ? "lib-name" : "lib-ver") +
                    " cannot contain spaces, newlines or special characters.");
     } else {
       *field = std::string(args[3]);

@@ -27,6 +27,7 @@ struct Shared {
   StatsSource stats;
   std::atomic<std::uint64_t> next_client_id{1};
   std::atomic<bool> over_buffer_budget{false};  // all buffers together are over limits.buffer_bytes
+  std::atomic<int> worker_to_relieve{-1};       // that one closes its largest client, once; -1: none
 };
 
 }  // namespace nearcached::daemon

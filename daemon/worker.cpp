@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "daemon/log.hpp"
+#include "protocol/ascii_case.hpp"
 #include "tiers/io/clock.hpp"
 
 namespace nearcached::daemon {
@@ -18,8 +19,7 @@ constexpr std::int64_t kNobodyAskedUs = kSecondUs / 2;   // the upstream could n
 
 std::string lower(std::string_view text) {
   std::string result(text.substr(0, 128));
-  std::transform(result.begin(), result.end(), result.begin(),
-                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  std::transform(result.begin(), result.end(), result.begin(), protocol::ascii_lower);
   return result;
 }
 
@@ -68,9 +68,7 @@ void Worker::adopt(int fd) {
 
 void Worker::set_topology(tiers::upstream::TopologyPtr topology) {
   loop_.post([this, topology = std::move(topology)]() mutable {
-    if (shared_.cache.enabled()) {
-      for (const auto& node : topology->primaries) fills_.prepare(shared_.identities.configured(), node);
-    }
+    if (shared_.cache.enabled()) fills_.set_topology(topology, shared_.identities.configured());
     router_.set_topology(std::move(topology));
   });
 }
@@ -108,15 +106,14 @@ void Worker::end_turn() {
 void Worker::tick() {
   const std::int64_t now_us = tiers::io::boot_us();
   counters_.loop_turn_ms.set(static_cast<std::uint64_t>(now_us / 1000));
-  counters_.buffer_bytes.set(loop_.buffers().bytes_out());
+  counters_.buffer_bytes.set(loop_.buffers().bytes_out() + heap_bytes_);
   router_.tick(now_us);
   if (shared_.cache.enabled()) fills_.tick(now_us);
   std::vector<Session*> congested;
   congested.swap(congested_);
   for (Session* session : congested) session->retry_congested();
-  if (shared_.over_buffer_budget.load(std::memory_order_relaxed)) {
-    close_largest();
-  }
+  int relieve = static_cast<int>(index_);
+  if (shared_.worker_to_relieve.compare_exchange_strong(relieve, -1)) close_largest();
   if (now_us >= next_report_us_) {
     next_report_us_ = now_us + kReportEveryUs;
     renew_report();
@@ -153,6 +150,8 @@ void Worker::close_largest() {
 }
 
 void Worker::renew_report() {
+  heap_bytes_ = router_.waiting_bytes();
+  for (const auto& session : sessions_) heap_bytes_ += session->heap_bytes();
   WorkerReport report;
   router_.traffic(report.traffic);
   fills_.links(report.links);

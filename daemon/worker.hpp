@@ -100,6 +100,7 @@ class Worker {
   std::unordered_map<std::string, Lesson> lessons_;
   std::int64_t next_second_us_ = 0;
   std::int64_t next_report_us_ = 0;
+  std::size_t heap_bytes_ = 0;  // of sessions and waiting requests, beside the buffer pool; as of the last report
   bool draining_ = false;
   std::atomic<std::size_t> clients_{0};  // handed out and not yet gone
 

@@ -30,7 +30,6 @@ class FillConnection final : public io::StreamOwner {
   [[nodiscard]] coherence::FillLink& link() { return *link_; }
   [[nodiscard]] const coherence::FillLink& link() const { return *link_; }
   [[nodiscard]] const upstream::Endpoint& endpoint() const { return endpoint_; }
-  // Nobody but this connection and the registry knows the identity any more.
   [[nodiscard]] const upstream::IdentityPtr& identity() const { return identity_; }
 
   void tick(std::int64_t now_us);

@@ -9,6 +9,7 @@ namespace nearcached::tiers {
 namespace {
 
 constexpr std::int64_t kCollectEveryUs = 10'000'000;
+constexpr std::int64_t kUnusedAfterUs = 60'000'000;
 
 }  // namespace
 
@@ -32,8 +33,17 @@ class FillService::Link final : public coherence::FillLinkEvents {
 
   [[nodiscard]] FillConnection& connection() { return connection_; }
   [[nodiscard]] const FillConnection& connection() const { return connection_; }
-  // Held by this link, and perhaps by the registry: no client is left.
-  [[nodiscard]] bool unused() const { return realm_ != 1 && connection_.identity().use_count() <= 2; }
+  // Its node has left the topology, or its identity has had no client, for a while.
+  [[nodiscard]] bool unused(std::int64_t now_us) {
+    bool node_known = service_.topology_ == nullptr;  // another worker knew it before us
+    if (!node_known) {
+      const auto& primaries = service_.topology_->primaries;
+      node_known = std::find(primaries.begin(), primaries.end(), connection_.endpoint()) != primaries.end();
+    }
+    const bool identity_used = realm_ == upstream::kConfiguredIdentity || connection_.identity()->clients != 0;
+    if (node_known && identity_used) wanted_us_ = now_us;
+    return now_us - wanted_us_ > kUnusedAfterUs;
+  }
 
  private:
   static coherence::FillLinkOptions link_options(const FillService& service, const upstream::Identity& identity) {
@@ -52,6 +62,7 @@ class FillService::Link final : public coherence::FillLinkEvents {
     insight::Counters& counters = service_.counters_;
     if (result.answered) {
       const bool kept = service_.cache_.install(result, realm_, now_us);
+      if (service_.cache_.too_large(result)) service_.too_large_[result.hash % kTooLargeSlots] = result.hash;
       (kept ? counters.fills_installed : counters.fills_discarded).add();
       counters.fill_latency.observe(static_cast<std::uint64_t>(std::max<std::int64_t>(0, now_us - result.sent_us)));
     } else {
@@ -62,14 +73,23 @@ class FillService::Link final : public coherence::FillLinkEvents {
   }
 
   void on_invalidated(std::string_view key) override {
-    service_.cache_.on_invalidated(l1::hash_key(key), service_.counters_);
+    const std::uint64_t hash = l1::hash_key(key);
+    service_.cache_.on_invalidated(hash, service_.counters_);
+    std::uint64_t& too_large = service_.too_large_[hash % kTooLargeSlots];
+    if (too_large == hash) too_large = 0;
+  }
+  void on_slots_moved(std::size_t slots) override {
+    service_.counters_.invalidations[static_cast<std::size_t>(insight::InvalidationSource::kSlotMoved)].add(slots);
   }
   void on_invalidated_all() override {
     service_.counters_.invalidations[static_cast<std::size_t>(insight::InvalidationSource::kFlush)].add();
+    std::fill(service_.too_large_.begin(), service_.too_large_.end(), 0);
   }
   void on_state(coherence::FillLinkState state, std::string_view reason) override {
     if (ending_) return;
-    if (state == coherence::FillLinkState::kClosed) {
+    const bool was_serving = std::exchange(serving_, state == coherence::FillLinkState::kServing);
+    if (was_serving && !serving_) {
+      std::fill(service_.too_large_.begin(), service_.too_large_.end(), 0);
       service_.counters_.invalidations[static_cast<std::size_t>(insight::InvalidationSource::kGeneration)].add();
     }
     service_.options_.on_state(connection_.endpoint(), realm_, state, reason);
@@ -78,6 +98,8 @@ class FillService::Link final : public coherence::FillLinkEvents {
   FillService& service_;
   const std::uint32_t realm_;
   const std::uint16_t row_;
+  bool serving_ = false;
+  std::int64_t wanted_us_ = io::boot_us();  // when its node was last in the topology, or its identity in use
   bool ending_ = false;  // nobody needs to hear that the connection is lost
   FillConnection connection_;
 };
@@ -100,8 +122,11 @@ std::uint32_t FillService::owner_of(const upstream::Endpoint& node) const {
 
 void FillService::close() { links_.clear(); }
 
-bool FillService::read(const upstream::IdentityPtr& identity, const upstream::Endpoint& node, std::string_view key,
-                       std::uint64_t hash, std::uint16_t slot, FillSink& sink, std::uint64_t token, std::int64_t now_us) {
+bool FillService::read(const upstream::IdentityPtr& identity, std::string_view key, std::uint64_t hash, std::uint16_t slot,
+                       FillSink& sink, std::uint64_t token, std::int64_t now_us) {
+  const upstream::Endpoint* owner_node = topology_ ? topology_->node_of(slot) : nullptr;
+  if (owner_node == nullptr) return false;
+  const upstream::Endpoint& node = *owner_node;
   if (!not_serving_until_us_.empty()) {
     const auto down = not_serving_until_us_.find({identity->id, node});
     if (down != not_serving_until_us_.end()) {
@@ -110,7 +135,7 @@ bool FillService::read(const upstream::IdentityPtr& identity, const upstream::En
     }
   }
   const std::uint32_t owner = owner_of(node);
-  Request request{identity, node, std::string(key), hash, slot, {&sink, token, worker_}, now_us};
+  Request request{identity, node, std::string(key), hash, slot, {&sink, token, worker_}, topology_->version};
   if (owner == worker_) {
     serve(request);
     return true;
@@ -120,8 +145,11 @@ bool FillService::read(const upstream::IdentityPtr& identity, const upstream::En
   return true;
 }
 
-void FillService::prepare(const upstream::IdentityPtr& identity, const upstream::Endpoint& node) {
-  if (owner_of(node) == worker_) static_cast<void>(link_to(identity, node));
+void FillService::set_topology(upstream::TopologyPtr topology, const upstream::IdentityPtr& configured) {
+  topology_ = std::move(topology);
+  for (const upstream::Endpoint& node : topology_->primaries) {
+    if (owner_of(node) == worker_) static_cast<void>(link_to(configured, node));
+  }
 }
 
 FillService::Link* FillService::link_to(const upstream::IdentityPtr& identity, const upstream::Endpoint& node) {
@@ -134,16 +162,18 @@ FillService::Link* FillService::link_to(const upstream::IdentityPtr& identity, c
 }
 
 void FillService::serve(const Request& request) {
-  Link* link = link_to(request.identity, request.node);
+  const bool too_large = too_large_[request.hash % kTooLargeSlots] == request.hash;
+  const bool outdated = request.topology_version != cache_.topology_version();
+  Link* link = too_large || outdated ? nullptr : link_to(request.identity, request.node);
   const std::uint64_t joined_before = link == nullptr ? 0 : link->connection().link().joined();
   if (link != nullptr &&
-      link->connection().link().submit(request.key, request.hash, request.slot, request.waiter, request.asked_us)) {
+      link->connection().link().submit(request.key, request.hash, request.slot, request.waiter, io::boot_us())) {
     const bool joined = link->connection().link().joined() != joined_before;
     (joined ? counters_.fills_joined : counters_.fills_started).add();
   } else {
     counters_.fills_forwarded.add();
     Answer answer{request.waiter, false, std::make_shared<const std::string>(request.key), {}};
-    if (link == nullptr || link->connection().link().state() != coherence::FillLinkState::kServing) {
+    if (link != nullptr && link->connection().link().state() != coherence::FillLinkState::kServing) {
       answer.not_serving = LinkKey{request.identity->id, request.node};
     }
     this->answer(std::move(answer));
@@ -204,7 +234,12 @@ void FillService::tick(std::int64_t now_us) {
   for (const auto& [key, link] : links_) link->connection().tick(now_us);
   if (now_us < next_collect_us_) return;
   next_collect_us_ = now_us + kCollectEveryUs;
-  std::erase_if(links_, [](const auto& item) { return item.second->unused(); });
+  collect(now_us);
+}
+
+void FillService::collect(std::int64_t now_us) {
+  std::erase_if(links_, [&](const auto& item) { return item.second->unused(now_us); });
+  std::erase_if(not_serving_until_us_, [&](const auto& item) { return item.second <= now_us; });
 }
 
 void FillService::flush() {

@@ -72,13 +72,13 @@ class FillService {
   void close();
 
   // Reads `key` for `sink`, which must live until it is told. False: the node's link does not serve, read the ordinary way.
-  [[nodiscard]] bool read(const upstream::IdentityPtr& identity, const upstream::Endpoint& node, std::string_view key, std::uint64_t hash,
-            std::uint16_t slot, FillSink& sink, std::uint64_t token, std::int64_t now_us);
+  [[nodiscard]] bool read(const upstream::IdentityPtr& identity, std::string_view key, std::uint64_t hash, std::uint16_t slot,
+                          FillSink& sink, std::uint64_t token, std::int64_t now_us);
   // Tells `sink` once every link of the process has handled all that its node had pushed by now: what a command changed that
   // named no keys (coherence.md, Installing). The upstream must have answered that command.
   void barrier(FillSink& sink, std::uint64_t token);
-  // Opens the link to a node before anybody misses there.
-  void prepare(const upstream::IdentityPtr& identity, const upstream::Endpoint& node);
+  // Where reads go from now on; opens the links to its nodes for the configured identity.
+  void set_topology(upstream::TopologyPtr topology, const upstream::IdentityPtr& configured);
 
   void tick(std::int64_t now_us);
   void flush();
@@ -86,6 +86,7 @@ class FillService {
 
  private:
   using LinkKey = std::pair<std::uint32_t, upstream::Endpoint>;
+  static constexpr std::size_t kTooLargeSlots = 1024;
   static constexpr std::int64_t kAskAgainUs = 50'000;  // a link that did not serve is not asked again before
 
   struct Request {
@@ -95,7 +96,7 @@ class FillService {
     std::uint64_t hash = 0;
     std::uint16_t slot = 0;
     coherence::FillWaiter waiter;
-    std::int64_t asked_us = 0;
+    std::uint64_t topology_version = 0;
   };
   struct Answer {
     coherence::FillWaiter waiter;
@@ -110,6 +111,7 @@ class FillService {
   // nullptr: no room for another link, the node's keys are not cached.
   [[nodiscard]] Link* link_to(const upstream::IdentityPtr& identity, const upstream::Endpoint& node);
   void serve(const Request& request);
+  void collect(std::int64_t now_us);
   void start_barrier(const std::shared_ptr<Barrier>& barrier);
   void answer(Answer answer);
   void deliver(std::vector<Answer>& answers);
@@ -121,6 +123,10 @@ class FillService {
   insight::Counters& counters_;
   const FillServiceOptions options_;
   const Peers* peers_ = nullptr;
+  upstream::TopologyPtr topology_;
+  // Direct-mapped by hash: keys whose value is too large to keep. They are read the ordinary way, where they stream, until
+  // they change.
+  std::vector<std::uint64_t> too_large_ = std::vector<std::uint64_t>(kTooLargeSlots);
   std::map<LinkKey, std::unique_ptr<Link>> links_;
   std::vector<std::vector<Request>> requests_out_;  // by worker
   std::vector<std::vector<Answer>> answers_out_;    // by worker

@@ -1,6 +1,7 @@
 // L1 and the rules that make it safe, as one object: the only place where store, fences and proofs meet.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <string_view>
 
@@ -42,6 +43,11 @@ class NearCache {
   // Keeps what a fill read, if all it stood on still holds. True if it was kept.
   bool install(const coherence::FillResult& result, std::uint32_t realm, std::int64_t now_us);
 
+  // L1 never keeps so large a reply.
+  [[nodiscard]] bool too_large(const coherence::FillResult& result) const {
+    return result.key.size() + result.reply.size() > options_.store.max_item_bytes;
+  }
+
   // The upstream said that the key changed.
   void on_invalidated(std::uint64_t hash, Counters& counters);
 
@@ -55,6 +61,11 @@ class NearCache {
   // A client is about to be told something of the key that did not come through L1: it may be newer than the entry, and
   // the key must not go back in time for him.
   void on_read_past(std::uint64_t hash);
+
+  // The topology that workers are about to be told. A read that was routed by an older one is not made for L1: the node it
+  // names may not know yet that it lost the slot.
+  void set_topology_version(std::uint64_t version) { topology_version_.store(version); }
+  [[nodiscard]] std::uint64_t topology_version() const { return topology_version_.load(); }
 
   // Background work of L1, bounded. One caller.
   void maintain(std::int64_t now_us);
@@ -74,6 +85,7 @@ class NearCache {
   coherence::SlotEpochs epochs_;
   coherence::LinkTable links_;
   l1::Store store_;
+  std::atomic<std::uint64_t> topology_version_{0};
 };
 
 }  // namespace nearcached::tiers

@@ -11,7 +11,7 @@ namespace nearcached::tiers::coherence {
 // For every key a version and a count of own writes under way, kept in stripes: keys that share a stripe share their fate,
 // which costs a fill its installation now and then and never correctness.
 //
-//     word of a stripe:   version (40 bits) | writes under way (24 bits)
+//     word of a stripe:   version (36 bits) | writes under way (28 bits)
 //
 // A fill captures the word when it is sent. It may install only if no write was under way then and the word is the same at
 // installation: whatever happens to the key in between - a push, an own write's start or end, a read that went past L1 -
@@ -21,13 +21,13 @@ namespace nearcached::tiers::coherence {
 //
 // Order of use: change the word first, then erase the entry. Installation checks the word under the lock that erase takes.
 //
-// Bounds: 2^24 - 1 writes under way per stripe (limits.clients x limits.pipeline stays below for any sane setting, and is
-// checked at start); a version comes round after 2^40 changes of one stripe during one fill.
+// Bounds: 2^28 - 1 writes under way per stripe (limits.clients x limits.pipeline may not be more: config/validate); a version
+// comes round after 2^36 changes of one stripe during one fill.
 // Threading: all functions from any thread.
 class FenceTable {
  public:
   static constexpr std::size_t kStripes = 1u << 16;
-  static constexpr std::uint64_t kWritesMax = (1u << 24) - 1;
+  static constexpr std::uint64_t kWritesMax = (1u << 28) - 1;
 
   struct Stamp {
     std::uint64_t key = 0;

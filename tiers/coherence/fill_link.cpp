@@ -113,7 +113,11 @@ void FillLink::disconnected() {
 
 bool FillLink::tick(std::int64_t now_us) {
   if (state_ == FillLinkState::kClosed || state_ == FillLinkState::kRefused) return true;
-  if (!awaited_.empty() && now_us - awaited_.front().sent_us > options_.reply_timeout_us) return false;
+  // Bytes that come are progress, however late: a stalled loop, or one long reply, is no silence.
+  if (!awaited_.empty() &&
+      now_us - std::max(awaited_.front().sent_us, last_received_us_) > options_.reply_timeout_us) {
+    return false;
+  }
   if (now_us - probe_sent_us_ >= options_.max_staleness_us / 3) send_probe(now_us);
   return true;
 }
@@ -175,6 +179,7 @@ bool FillLink::barrier(std::function<void()> then, std::int64_t now_us) {
 }
 
 std::optional<std::size_t> FillLink::received(std::string_view bytes, std::int64_t now_us) {
+  last_received_us_ = now_us;
   std::size_t consumed = 0;
   while (consumed + scanned_ < bytes.size()) {
     const auto step = framer_.advance(bytes.substr(consumed + scanned_));
@@ -190,8 +195,8 @@ std::optional<std::size_t> FillLink::received(std::string_view bytes, std::int64
 
 bool FillLink::handle_frame(std::string_view frame, std::int64_t) {
   if (framer_.type() == '>') {
-    handle_push(frame);
-    return true;
+    // An invalidation that can't be read is one that was not heard.
+    return handle_push(frame);
   }
   if (awaited_.empty()) return false;
   Awaited awaited = std::move(awaited_.front());
@@ -200,27 +205,31 @@ bool FillLink::handle_frame(std::string_view frame, std::int64_t) {
     if (!tree_.parse(frame)) return false;
     // The views are into `frame`, the tree is used again for each of them.
     const std::vector<std::string_view> pushes = tree_.pushes();
-    for (const std::string_view push : pushes) handle_push(push);
+    for (const std::string_view push : pushes) {
+      if (!handle_push(push)) return false;
+    }
   }
   handle_reply(std::move(awaited), frame);
   return state_ != FillLinkState::kRefused;
 }
 
-void FillLink::handle_push(std::string_view frame) {
-  if (!tree_.parse(frame) || tree_.root().children < 2) return;
+bool FillLink::handle_push(std::string_view frame) {
+  if (!tree_.parse(frame)) return false;
+  if (tree_.root().children < 2) return true;
   const auto& nodes = tree_.nodes();
-  if (nodes[1].text != "invalidate") return;
+  if (nodes[1].text != "invalidate") return true;
   const std::size_t list = 1 + nodes[1].subtree;
   if (nodes[list].type == ReplyType::kNull) {
     ++invalidations_;
     links_.bump(link_);
     events_.on_invalidated_all();
-    return;
+    return true;
   }
   for (std::size_t at = list + 1; at < list + nodes[list].subtree; at += nodes[at].subtree) {
     ++invalidations_;
     events_.on_invalidated(nodes[at].text);
   }
+  return true;
 }
 
 void FillLink::handle_reply(Awaited awaited, std::string_view frame) {
@@ -300,6 +309,7 @@ bool FillLink::own_view_good() {
     for (std::size_t slot = 0; changed.any() && slot < changed.size(); ++slot) {
       if (changed.test(slot)) epochs_.bump(static_cast<std::uint16_t>(slot));
     }
+    if (changed.any()) events_.on_slots_moved(changed.count());
   }
   owned_ = view->owned;
   view_known_ = true;

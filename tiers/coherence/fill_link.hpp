@@ -65,6 +65,8 @@ class FillLinkEvents {
   virtual void on_filled(const FillResult& result) = 0;
   virtual void on_invalidated(std::string_view key) = 0;
   virtual void on_invalidated_all() = 0;
+  // So many slots came to or left the node's own view.
+  virtual void on_slots_moved(std::size_t) {}
   virtual void on_state(FillLinkState state, std::string_view reason) = 0;
 
  protected:
@@ -112,7 +114,7 @@ class FillLink {
   // Consumes whole replies; returns how many bytes. Nothing if the stream is not RESP or answers nobody asked for: close it.
   [[nodiscard]] std::optional<std::size_t> received(std::string_view bytes, std::int64_t now_us);
   void disconnected();
-  // Sends the probe if it is due. False: the node has not answered for reply_timeout_us, close the connection.
+  // Sends the probe if it is due. False: answers are awaited and nothing came for reply_timeout_us, close the connection.
   [[nodiscard]] bool tick(std::int64_t now_us);
 
   // Reads `key` for `waiter`. False: not here (not serving, not this node's slot, too many in flight): read the ordinary way.
@@ -146,7 +148,7 @@ class FillLink {
   void send(Expected what, std::initializer_list<std::string_view> args, std::int64_t now_us);
   void send_probe(std::int64_t now_us);
   [[nodiscard]] bool handle_frame(std::string_view frame, std::int64_t now_us);
-  void handle_push(std::string_view frame);
+  [[nodiscard]] bool handle_push(std::string_view frame);
   void handle_reply(Awaited awaited, std::string_view frame);
   void handle_greeting(const Awaited& awaited);
   void handle_probe(const Awaited& awaited);
@@ -182,6 +184,7 @@ class FillLink {
   bool probe_good_ = false;     // of the probe whose replies are coming in
   bool proving_ = false;        // the last whole probe was good
   std::int64_t probe_sent_us_ = 0;
+  std::int64_t last_received_us_ = 0;
   bool view_known_ = false;
   std::bitset<protocol::kSlotCount> owned_;
   std::optional<std::uint64_t> swaps_seen_;

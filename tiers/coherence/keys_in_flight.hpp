@@ -16,7 +16,7 @@ namespace nearcached::tiers::coherence {
 // Confined to the session's thread.
 class KeysInFlight {
  public:
-  static constexpr std::size_t kKeysMax = 32;
+  static constexpr std::size_t kKeysMax = 64;
 
   // True if the key was noted; false: the request counts against all keys, and must be taken back by remove_all().
   [[nodiscard]] bool add(std::uint64_t hash);

@@ -31,7 +31,6 @@ EventLoop::EventLoop()
 }
 
 EventLoop::~EventLoop() {
-  disposed_.clear();
   close(wake_fd_);
   close(epoll_fd_);
 }
@@ -56,8 +55,6 @@ void EventLoop::unwatch(int fd, const EventHandler& handler) {
     if (ready_[i].data.ptr == &handler) ready_[i].events = 0;
   }
 }
-
-void EventLoop::dispose(std::unique_ptr<EventHandler> handler) { disposed_.push_back(std::move(handler)); }
 
 void EventLoop::post(Task task) {
   bool wake = false;
@@ -114,7 +111,6 @@ void EventLoop::run() {
       if (tick_) tick_();
     }
     if (turn_end_) turn_end_();
-    disposed_.clear();
   }
 }
 

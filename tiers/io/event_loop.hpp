@@ -46,12 +46,9 @@ class EventLoop {
   // Also drops events of this handler that were already fetched.
   void unwatch(int fd, const EventHandler& handler);
 
-  // Destroyed at the end of the turn, when nobody on the stack can hold it any more.
-  void dispose(std::unique_ptr<EventHandler> handler);
-
   void post(Task task);
   void on_turn_end(Task task) { turn_end_ = std::move(task); }
-  void on_tick(Task task) { tick_ = std::move(task); }  // every kTickMs while something keeps it awake, at most
+  void on_tick(Task task) { tick_ = std::move(task); }  // every kTickMs, or a little later
 
   void run();
   void stop();
@@ -75,7 +72,6 @@ class EventLoop {
   std::unique_ptr<epoll_event[]> ready_;
   int ready_next_ = 0;
   int ready_count_ = 0;
-  std::vector<std::unique_ptr<EventHandler>> disposed_;
   std::atomic<bool> stopping_{false};
 
   std::mutex mailbox_mutex_;

@@ -127,6 +127,7 @@ void DataConnection::flush() {
 
 std::size_t DataConnection::on_data(std::string_view bytes) {
   const std::int64_t now_us = io::boot_us();
+  last_progress_us_ = now_us;
   counters_.upstream_bytes_in.add(stream_.bytes_in() - bytes_in_seen_);
   bytes_in_seen_ = stream_.bytes_in();
   std::size_t at = 0;
@@ -185,9 +186,8 @@ bool DataConnection::on_error_line(std::string_view frame) {
   if (head.role == Role::kDropped || head.meta.sink == nullptr) return true;
   ++errors_;
   counters_.upstream_errors.add();
-  const auto redirect = parse_redirect(line, options_.endpoint);
-  if (redirect && head.meta.pinned_to_node) owner_.on_trouble(*this, line);
-  if (!redirect || head.meta.pinned_to_node) {
+  const auto redirect = parse_redirect(line, options_.endpoint, head.meta.slot);
+  if (!redirect || (head.meta.pinned_to_node && redirect->kind != RedirectKind::kWait)) {
     head.meta.sink->on_reply(head.meta.token, frame, true);
     return true;
   }
@@ -209,10 +209,14 @@ void DataConnection::finish_head(std::int64_t now_us) {
 }
 
 void DataConnection::expire(std::int64_t now_us) {
+  // While replies flow, the ones behind them are late and not lost: they get a little longer.
+  const bool flowing = now_us - last_progress_us_ < options_.command_timeout_us;
+  if (flowing && head_passed_on()) return;
+  const std::int64_t patience_us = flowing ? options_.command_timeout_us * (kSilenceFactor - 1) : 0;
   expired_ = std::max(expired_, pending_.first());
   while (pending_.holds(expired_)) {
     Pending& pending = pending_.at(expired_);
-    if (pending.role == Role::kRequest && pending.meta.deadline_us > now_us) break;
+    if (pending.role == Role::kRequest && pending.meta.deadline_us + patience_us > now_us) break;
     ++expired_;
     if (pending.role != Role::kRequest || pending.meta.sink == nullptr) continue;
     ReplySink* sink = std::exchange(pending.meta.sink, nullptr);
@@ -225,7 +229,18 @@ void DataConnection::expire(std::int64_t now_us) {
   }
 }
 
+void DataConnection::expire_waiting(std::int64_t now_us) {
+  while (!waiting_.empty() && waiting_.front().meta.deadline_us <= now_us) {
+    const RequestMeta meta = waiting_.front().meta;
+    waiting_.pop_front();
+    counters_.timeouts.add();
+    ++errors_;
+    meta.sink->on_failure(meta.token, "ERR nearcached: timeout: no connection to " + options_.endpoint.text(), false);
+  }
+}
+
 void DataConnection::tick(std::int64_t now_us) {
+  expire_waiting(now_us);
   if (state_ == State::kConnecting || state_ == State::kGreeting) {
     if (now_us - opened_us_ > options_.connect_timeout_us) {
       const bool failed_at_once = opened_us_ == 0;
@@ -236,7 +251,9 @@ void DataConnection::tick(std::int64_t now_us) {
   }
   if (state_ == State::kReady) {
     expire(now_us);
-    if (!pending_.empty() && now_us - pending_.front().sent_us > options_.command_timeout_us * kSilenceFactor) {
+    const std::int64_t silence_us =
+        pending_.empty() ? 0 : now_us - std::max(pending_.front().sent_us, last_progress_us_);
+    if (silence_us > options_.command_timeout_us * kSilenceFactor) {
       stream_.close();
       lost("it does not answer", false);
     }
@@ -266,32 +283,35 @@ void DataConnection::lost(std::string_view what, bool refused) {
 
 void DataConnection::give_back(std::string_view what) {
   const std::string reason = "ERR nearcached: no connection to " + options_.endpoint.text() + ": " + std::string(what);
-  std::size_t offset = 0;
   const bool passed_on = head_passed_on();
   framer_ = protocol::ReplyFramer();
   mid_frame_ = in_push_ = false;
-  for (bool head = true; !pending_.empty(); head = false) {
-    const Pending pending = pending_.front();
-    const std::string_view bytes = stream_.out().view().substr(offset, pending.bytes);
-    const bool left = offset < stream_.sent();
-    offset += pending.bytes;
-    pending_.pop();
-    if (pending.role != Role::kRequest || pending.meta.sink == nullptr) continue;
-    if (head && passed_on) {
-      pending.meta.sink->on_failure(pending.meta.token, reason, true);
-    } else if (left && pending.meta.write) {
-      pending.meta.sink->on_failure(pending.meta.token,
-                                    "ERR nearcached: connection to " + options_.endpoint.text() +
-                                        " lost: " + std::string(what) + "; the command may have taken effect",
-                                    false);
-    } else {
-      owner_.on_not_executed(*this, pending.meta, bytes, reason);
-    }
-  }
-  stream_.out().clear();
-  pending_.shrink();
+  // Taken first: whoever is told of a failure may send something new here.
+  const std::size_t sent = stream_.sent();
+  const io::Buffer requests = std::move(stream_.out());
+  io::Ring<Pending> pending = std::exchange(pending_, {});
+  expired_ = 0;
   std::deque<Waiting> waiting;
   waiting.swap(waiting_);
+  std::size_t offset = 0;
+  for (bool head = true; !pending.empty(); head = false) {
+    const Pending request = pending.front();
+    pending.pop();
+    const bool left = offset < sent;
+    const std::string_view bytes = requests.view().substr(offset, request.bytes);
+    offset += request.bytes;
+    if (request.role != Role::kRequest || request.meta.sink == nullptr) continue;
+    if (head && passed_on) {
+      request.meta.sink->on_failure(request.meta.token, reason, true);
+    } else if (left && request.meta.write) {
+      request.meta.sink->on_failure(request.meta.token,
+                                    "ERR nearcached: connection to " + options_.endpoint.text() + " lost: " +
+                                        std::string(what) + "; the command may have taken effect",
+                                    false);
+    } else {
+      owner_.on_not_executed(*this, request.meta, bytes, reason);
+    }
+  }
   for (const Waiting& request : waiting) owner_.on_not_executed(*this, request.meta, request.bytes, reason);
 }
 

@@ -106,6 +106,7 @@ class DataConnection final : public io::StreamOwner {
   [[nodiscard]] bool on_error_line(std::string_view frame);
   void finish_head(std::int64_t now_us);
   void expire(std::int64_t now_us);
+  void expire_waiting(std::int64_t now_us);
   void lost(std::string_view what, bool refused);
   void give_back(std::string_view what);
   // Bytes of the oldest request's reply went to its sink, and more are to come.
@@ -129,6 +130,7 @@ class DataConnection final : public io::StreamOwner {
   std::int64_t opened_us_ = 0;
   std::int64_t retry_at_us_ = 0;
   std::int64_t last_used_us_ = 0;
+  std::int64_t last_progress_us_ = 0;  // bytes came in
   std::uint64_t requests_ = 0;
   std::uint64_t errors_ = 0;
   std::uint64_t bytes_in_seen_ = 0;

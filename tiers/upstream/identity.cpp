@@ -5,7 +5,7 @@
 namespace nearcached::tiers::upstream {
 
 IdentityRegistry::IdentityRegistry(std::size_t identities_max, const Credentials& configured)
-    : identities_max_(identities_max), configured_(std::make_shared<const Identity>(Identity{1, configured})) {}
+    : identities_max_(identities_max), configured_(std::make_shared<const Identity>(kConfiguredIdentity, configured)) {}
 
 IdentityPtr IdentityRegistry::obtain(const Credentials& credentials) {
   if (credentials == configured_->credentials) return configured_;
@@ -18,11 +18,11 @@ IdentityPtr IdentityRegistry::obtain(const Credentials& credentials) {
   }
   if (known_.size() + 1 >= identities_max_) {
     const auto unused =
-        std::find_if(known_.begin(), known_.end(), [](const IdentityPtr& identity) { return identity.use_count() == 1; });
+        std::find_if(known_.begin(), known_.end(), [](const IdentityPtr& identity) { return identity->clients == 0; });
     if (unused == known_.end()) return nullptr;
     known_.erase(unused);
   }
-  known_.push_back(std::make_shared<const Identity>(Identity{next_id_++, credentials}));
+  known_.push_back(std::make_shared<const Identity>(next_id_++, credentials));
   return known_.back();
 }
 

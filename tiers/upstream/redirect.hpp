@@ -20,8 +20,12 @@ struct Redirect {
   Endpoint target;  // of kMoved and kAsk
 };
 
-// `line` is an error reply without '-' and CR LF. An empty host in MOVED or ASK means the one that was asked, `asked`.
+inline constexpr std::uint32_t kAnySlot = 0xffffffff;
+
+// `line` is an error reply without '-' and CR LF. Only the server's own words count, and MOVED and ASK only with the request's
+// own slot (any, if it has none): a script may return errors that begin alike, after it has written. An empty host in MOVED or ASK means the one that was asked, `asked`.
 // Source: https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/ (redirection).
-[[nodiscard]] std::optional<Redirect> parse_redirect(std::string_view line, const Endpoint& asked);
+[[nodiscard]] std::optional<Redirect> parse_redirect(std::string_view line, const Endpoint& asked,
+                                                     std::uint32_t slot = kAnySlot);
 
 }  // namespace nearcached::tiers::upstream

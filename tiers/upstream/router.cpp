@@ -17,6 +17,12 @@ TopologyPtr provisional(const RouterOptions& options) {
   return topology;
 }
 
+// A client that knows of no cluster is not told to go elsewhere.
+std::string told(const std::string& last_error) {
+  const bool redirect = last_error.starts_with("MOVED ") || last_error.starts_with("ASK ");
+  return redirect ? "ERR nearcached: the nodes do not agree on who serves the slot: " + last_error : last_error;
+}
+
 }  // namespace
 
 Router::Router(io::EventLoop& loop, io::Resolver& resolver, insight::Counters& counters, RouterOptions options)
@@ -24,7 +30,8 @@ Router::Router(io::EventLoop& loop, io::Resolver& resolver, insight::Counters& c
       resolver_(resolver),
       counters_(counters),
       options_(std::move(options)),
-      topology_(provisional(options_)) {}
+      topology_(provisional(options_)),
+      waiting_in_slot_(protocol::kSlotCount) {}
 
 void Router::set_topology(TopologyPtr topology) { topology_ = std::move(topology); }
 
@@ -44,12 +51,12 @@ void Router::detach(Lane& lane, std::int64_t now_us) {
   lane.unused_since_us = now_us;
 }
 
-std::size_t Router::primary_for(std::uint32_t slot) {
-  if (slot != kNoSlot) {
-    const std::uint16_t owner = topology_->owner[slot];
-    if (owner != Topology::kNoNode) return owner;
-  }
-  return next_any_++ % topology_->primaries.size();
+std::size_t Router::primary_for(const RequestMeta& meta) const {
+  const std::size_t primaries = topology_->primaries.size();
+  if (meta.slot == kNoSlot) return meta.affinity % primaries;
+  const std::uint16_t owner = topology_->owner[meta.slot];
+  // Nobody is known to serve the slot: always the same node, so that requests of one key keep their order.
+  return owner != Topology::kNoNode ? owner : meta.slot % primaries;
 }
 
 DataConnection& Router::connection_to(Lane& lane, std::size_t primary) {
@@ -76,13 +83,18 @@ DataConnection& Router::connection_to(const IdentityPtr& identity, protocol::Res
 
 void Router::send(Lane& lane, RequestMeta meta, std::string_view bytes, std::int64_t now_us) {
   meta.deadline_us = now_us + options_.command_timeout_us;
-  DataConnection& connection = connection_to(lane, primary_for(meta.slot));
-  send_on(connection, meta, bytes, now_us);
+  DataConnection& connection = connection_to(lane, primary_for(meta));
+  if (somebody_waits(meta)) {
+    wait(connection, meta, bytes, "ERR nearcached: requests of this slot wait for the cluster", now_us, connection.endpoint());
+  } else {
+    send_on(connection, meta, bytes, now_us);
+  }
 }
 
 void Router::send_to(Lane& lane, std::size_t primary, RequestMeta meta, std::string_view bytes, std::int64_t now_us) {
   meta.deadline_us = now_us + options_.command_timeout_us;
   meta.pinned_to_node = true;
+  meta.affinity = static_cast<std::uint32_t>(primary);  // a node that takes its place in the topology has its index
   send_on(connection_to(lane, primary), meta, bytes, now_us);
 }
 
@@ -107,11 +119,27 @@ bool Router::congested(Lane& lane, std::uint32_t slot) const {
 void Router::wait(const DataConnection& from, RequestMeta meta, std::string_view bytes, std::string_view error,
                   std::int64_t now_us, const Endpoint& target) {
   meta.sink->on_rerouted(meta.token);
+  if (meta.order == 0) meta.order = ++last_order_;
   // No room: its time is over at the next tick.
   if (waiting_.size() >= kWaitingMax) meta.deadline_us = 0;
   counters_.retries.add();
-  waiting_.push_back({meta, std::string(bytes), from.identity(), from.version(), target, now_us + kRetryAfterUs,
-                      std::string(error)});
+  line_up({meta, std::string(bytes), from.identity(), from.version(), target, now_us + kRetryAfterUs, std::string(error)});
+}
+
+void Router::line_up(WaitingRequest request) {
+  if (request.meta.slot != kNoSlot) ++waiting_in_slot_[request.meta.slot];
+  const auto place = std::upper_bound(waiting_.begin(), waiting_.end(), request.meta.order,
+                                      [](std::uint64_t order, const WaitingRequest& w) { return order < w.meta.order; });
+  waiting_.insert(place, std::move(request));
+}
+
+bool Router::is_primary(const Endpoint& endpoint) const {
+  const auto& primaries = topology_->primaries;
+  return std::find(primaries.begin(), primaries.end(), endpoint) != primaries.end();
+}
+
+bool Router::somebody_waits(const RequestMeta& meta) const {
+  return meta.slot != kNoSlot && waiting_in_slot_[meta.slot] != 0;
 }
 
 void Router::on_not_executed(DataConnection& from, RequestMeta meta, std::string_view bytes, std::string_view error) {
@@ -128,7 +156,8 @@ void Router::on_redirected(DataConnection& from, RequestMeta meta, std::string_v
     counters_.redirects_ask.add();
   }
   if (redirect.kind == RedirectKind::kWait) options_.request_refresh();
-  const bool again = redirect.kind == RedirectKind::kWait || meta.redirects >= kRedirectsMax;
+  const bool again =
+      redirect.kind == RedirectKind::kWait || meta.redirects >= kRedirectsMax || somebody_waits(meta);
   meta.asking = redirect.kind == RedirectKind::kAsk;
   if (again) {
     meta.asking = false;
@@ -153,19 +182,23 @@ void Router::on_trouble(DataConnection& from, std::string_view what) {
 }
 
 void Router::retry_waiting(std::int64_t now_us) {
-  for (std::size_t left = waiting_.size(); left > 0; --left) {
-    WaitingRequest request = std::move(waiting_.front());
-    waiting_.pop_front();
-    if (request.meta.deadline_us <= now_us) {
+  if (waiting_.empty()) return;
+  std::deque<WaitingRequest> turn;
+  turn.swap(waiting_);
+  for (const WaitingRequest& request : turn) {
+    if (request.meta.slot != kNoSlot) waiting_in_slot_[request.meta.slot] = 0;
+  }
+  for (WaitingRequest& request : turn) {
+    const RequestMeta& meta = request.meta;
+    if (meta.deadline_us <= now_us) {
       counters_.timeouts.add();
-      request.meta.sink->on_failure(request.meta.token, request.last_error, false);
-    } else if (request.next_try_us > now_us) {
-      waiting_.push_back(std::move(request));
-    } else if (request.meta.pinned_to_node || request.meta.asking) {
-      send_on(connection_to(request.identity, request.version, request.target), request.meta, request.bytes, now_us);
+      meta.sink->on_failure(meta.token, told(request.last_error), false);
+    } else if (request.next_try_us > now_us || somebody_waits(meta)) {
+      line_up(std::move(request));  // and all of its slot behind it
     } else {
-      const Endpoint& target = topology_->primaries[primary_for(request.meta.slot)];
-      send_on(connection_to(request.identity, request.version, target), request.meta, request.bytes, now_us);
+      const bool still_there = meta.asking || (meta.pinned_to_node && is_primary(request.target));
+      const Endpoint& target = still_there ? request.target : topology_->primaries[primary_for(meta)];
+      send_on(connection_to(request.identity, request.version, target), meta, request.bytes, now_us);
     }
   }
 }
@@ -193,6 +226,12 @@ void Router::collect_idle(std::int64_t now_us) {
   if (std::erase_if(connections_, idle) != 0) {
     for (const auto& [key, lane] : lanes_) lane->by_primary.clear();
   }
+}
+
+std::size_t Router::waiting_bytes() const {
+  std::size_t bytes = 0;
+  for (const WaitingRequest& request : waiting_) bytes += request.bytes.size() + sizeof request;
+  return bytes;
 }
 
 void Router::traffic(std::vector<NodeTraffic>& rows) const {

@@ -41,6 +41,9 @@ struct NodeTraffic {
 // TRYAGAIN, CLUSTERDOWN, LOADING and refused connections, all until the request's deadline; a write is sent again only if the
 // node said that it did not execute it, or if no byte of it left.
 //
+// Order: requests of one slot that are sent again go in the order in which they came to wait, and while one of them waits
+// no later request of that slot is sent past it.
+//
 // A lane is what sessions with one identity and RESP version share: one connection per node.
 // Bounds: kWaitingMax requests wait to be tried again, kRedirectsMax redirects of one request before it waits.
 // Threading: confined to the worker; set_topology comes through its mailbox.
@@ -79,6 +82,7 @@ class Router final : public DataConnectionOwner {
   void flush();
   void tick(std::int64_t now_us);
   void traffic(std::vector<NodeTraffic>& rows) const;
+  [[nodiscard]] std::size_t waiting_bytes() const;
 
  private:
   using ConnectionKey = std::tuple<std::uint32_t, protocol::RespVersion, Endpoint>;
@@ -88,13 +92,16 @@ class Router final : public DataConnectionOwner {
                      std::string_view line) override;
   void on_trouble(DataConnection& from, std::string_view what) override;
 
-  [[nodiscard]] std::size_t primary_for(std::uint32_t slot);
+  [[nodiscard]] std::size_t primary_for(const RequestMeta& meta) const;
+  [[nodiscard]] bool is_primary(const Endpoint& endpoint) const;
+  [[nodiscard]] bool somebody_waits(const RequestMeta& meta) const;
   [[nodiscard]] DataConnection& connection_to(Lane& lane, std::size_t primary);
   [[nodiscard]] DataConnection& connection_to(const IdentityPtr& identity, protocol::RespVersion version,
                                               const Endpoint& endpoint);
   void send_on(DataConnection& connection, const RequestMeta& meta, std::string_view bytes, std::int64_t now_us);
   void wait(const DataConnection& from, RequestMeta meta, std::string_view bytes, std::string_view error, std::int64_t now_us,
             const Endpoint& target);
+  void line_up(WaitingRequest request);
   void retry_waiting(std::int64_t now_us);
   void collect_idle(std::int64_t now_us);
 
@@ -105,8 +112,9 @@ class Router final : public DataConnectionOwner {
   TopologyPtr topology_;
   std::map<std::pair<std::uint32_t, protocol::RespVersion>, std::unique_ptr<Lane>> lanes_;
   std::map<ConnectionKey, std::unique_ptr<DataConnection>> connections_;
-  std::deque<WaitingRequest> waiting_;
-  std::size_t next_any_ = 0;
+  std::deque<WaitingRequest> waiting_;  // by meta.order
+  std::uint64_t last_order_ = 0;
+  std::vector<std::uint32_t> waiting_in_slot_;  // of waiting_: later requests of the slot line up behind them
   std::int64_t next_collect_us_ = 0;
 };
 
