@@ -32,7 +32,7 @@ class Bench final : public DataConnectionOwner {
   explicit Bench(const Endpoint& endpoint, const Given& given = {}) {
     DataConnectionOptions options;
     options.endpoint = endpoint;
-    options.identity = std::make_shared<const Identity>(Identity{1, given.credentials});
+    options.identity = std::make_shared<const Identity>(1u, given.credentials);
     options.version = given.version;
     options.database = given.database;
     options.connect_timeout_us = given.connect_timeout_us;

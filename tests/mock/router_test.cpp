@@ -33,7 +33,7 @@ struct Bench {
     for (std::uint16_t i = 0; i < nodes.size(); ++i) topology->owner[i] = i;
     router->set_topology(topology);
     thread.loop.on_turn_end([this] { router->flush(); });
-    lane = &router->attach(std::make_shared<const Identity>(Identity{1, {}}), RespVersion::kResp2);
+    lane = &router->attach(std::make_shared<const Identity>(1u, Credentials{}), RespVersion::kResp2);
     thread.start();
   }
   ~Bench() { thread.stop(); }
@@ -473,7 +473,7 @@ TEST_CASE("each identity and each RESP version has its own connection", "[router
   Bench bench({a.endpoint()});
   Router::Lane* resp3 = nullptr;
   Router::Lane* other = nullptr;
-  const IdentityPtr alice = std::make_shared<const Identity>(Identity{2, {"alice", "pw"}});
+  const IdentityPtr alice = std::make_shared<const Identity>(2u, Credentials{"alice", "pw"});
   bench.thread.call([&] {
     resp3 = &bench.router->attach(bench.lane->identity, RespVersion::kResp3);
     other = &bench.router->attach(alice, RespVersion::kResp2);
@@ -511,7 +511,7 @@ TEST_CASE("a MOVED request keeps its identity", "[router]") {
   ScriptedServer a, b;
   Bench bench({a.endpoint()});
   Router::Lane* hers = nullptr;
-  const IdentityPtr alice = std::make_shared<const Identity>(Identity{2, {"alice", "pw"}});
+  const IdentityPtr alice = std::make_shared<const Identity>(2u, Credentials{"alice", "pw"});
   RequestMeta meta;
   meta.sink = &bench.sink;
   meta.token = 1;

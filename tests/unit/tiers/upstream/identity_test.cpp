@@ -36,32 +36,34 @@ TEST_CASE("another password, or none, is another identity: one of them may be wr
   CHECK(ids.size() == std::size(held));
 }
 
-TEST_CASE("a full registry drops the identity that nobody holds and that was used longest ago", "[identity]") {
+TEST_CASE("a full registry drops the identity that no client is and that was used longest ago", "[identity]") {
   IdentityRegistry registry(4, kConfigured);  // the configured one and three more
-  const std::uint32_t first = registry.obtain(user(1))->id;
-  const std::uint32_t second = registry.obtain(user(2))->id;
+  const IdentityPtr first = registry.obtain(user(1));
+  const IdentityPtr second = registry.obtain(user(2));  // connections hold it still: that counts for nothing
   REQUIRE(registry.obtain(user(3)));
-  CHECK(registry.obtain(user(1))->id == first);  // used again: the second is the oldest now
+  CHECK(registry.obtain(user(1)) == first);  // used again: the second is the oldest now
   REQUIRE(registry.obtain(user(4)));
-  CHECK(registry.obtain(user(1))->id == first);
+  CHECK(registry.obtain(user(1)) == first);
   const IdentityPtr again = registry.obtain(user(2));
   REQUIRE(again);
-  CHECK(again->id != second);  // its old entries in L1 are nobody's
+  CHECK(again->id != second->id);  // its old entries in L1 are nobody's
 }
 
-TEST_CASE("when all are held there is no room, and those who are known still get theirs", "[identity]") {
+TEST_CASE("when clients are all of them there is no room, and those who are known still get theirs", "[identity]") {
   IdentityRegistry registry(3, kConfigured);
   const IdentityPtr one = registry.obtain(user(1));
-  IdentityPtr two = registry.obtain(user(2));
-  REQUIRE(two);
+  const IdentityPtr two = registry.obtain(user(2));
+  ++one->clients;
+  two->clients += 2;
   CHECK(registry.obtain(user(3)) == nullptr);
   CHECK(registry.obtain(user(1)) == one);
   CHECK(registry.obtain(kConfigured) == registry.configured());
-  const std::uint32_t gone = two->id;
-  two.reset();
+  --two->clients;
+  CHECK(registry.obtain(user(3)) == nullptr);
+  --two->clients;
   const IdentityPtr three = registry.obtain(user(3));
   REQUIRE(three);
-  CHECK(three->id != gone);
+  CHECK(three->id != two->id);
   CHECK(registry.obtain(user(1)) == one);
 }
 
