@@ -166,7 +166,8 @@ void App::on_fill_state(const tiers::upstream::Endpoint& node, std::uint32_t ide
   if (state == FillLinkState::kGreeting) return;
   const std::string name = node.text();
   if (state == FillLinkState::kServing) {
-    log::write_limited(log::Level::kInfo, "l1_on", name, {{"node", name}, {"identity", identity}, {"coherence", "tracking"}});
+    log::write_limited(log::Level::kInfo, "l1_on", name,
+                       {{"node", name}, {"identity", identity}, {"coherence", "tracking"}});
     return;
   }
   const bool insisted = settings_.coherence.mode == config::CoherenceMode::kTracking;

@@ -63,11 +63,11 @@ class App {
   std::unique_ptr<AdminServer> admin_;
   std::vector<std::unique_ptr<Listener>> listeners_;
   std::unique_ptr<Signals> signals_;
-  tiers::upstream::TopologyPtr topology_;     // control thread alone
+  tiers::upstream::TopologyPtr topology_;  // control thread alone
   std::atomic<std::uint64_t> topology_version_{0};
   std::atomic<std::uint64_t> refused_clients_{0};
   std::atomic<bool> ready_{false};
-  std::int64_t drain_until_us_ = 0;           // 0: not stopping
+  std::int64_t drain_until_us_ = 0;  // 0: not stopping
   std::int64_t next_listener_retry_us_ = 0;
 };
 

@@ -14,10 +14,9 @@
 namespace nearcached::daemon {
 
 // Merges the replies of a command that was split by slot, sent to every primary, or answered key by key, as the command's
-// response policy says (protocol::Merge). Any part's error is the reply, as Redis answers a command that failed in the middle.
-// With Merge::kNone there is one part, whose text `edit` may change before it is passed on (INFO).
-// Bounds: holds the parts' replies whole; the session counts bytes() against its output limit.
-// Confined to the session's worker.
+// response policy says (protocol::Merge). Any part's error is the reply, as Redis answers a command that failed in the
+// middle. With Merge::kNone there is one part, whose text `edit` may change before it is passed on (INFO). Bounds: holds the
+// parts' replies whole; the session counts bytes() against its output limit. Confined to the session's worker.
 class Gather {
  public:
   using Edit = std::function<void(std::string& text)>;
@@ -46,16 +45,16 @@ class Gather {
   const protocol::Merge merge_;
   const protocol::RespVersion version_;
   const Edit edit_;
-  std::vector<std::string> replies_;                  // by part
-  std::vector<std::vector<std::uint32_t>> places_;    // by part
+  std::vector<std::string> replies_;                // by part
+  std::vector<std::vector<std::uint32_t>> places_;  // by part
   std::vector<std::string> elements_;
-  std::vector<std::int64_t> numbers_;                 // kLogicalAnd
-  std::string joined_;                                // kConcatenate
+  std::vector<std::int64_t> numbers_;  // kLogicalAnd
+  std::string joined_;                 // kConcatenate
   std::size_t joined_elements_ = 0;
-  char aggregate_ = '*';                              // kConcatenate: array or set
+  char aggregate_ = '*';  // kConcatenate: array or set
   std::int64_t sum_ = 0;
   std::string first_;
-  std::string error_;                                 // with '-' and CR LF
+  std::string error_;  // with '-' and CR LF
   std::size_t left_;
   std::size_t bytes_ = 0;
   protocol::ReplyTree tree_;

@@ -39,7 +39,8 @@ class Worker;
 // Requests stop being read (backpressure) while: limits.pipeline replies are open, limits.output_pause_bytes are unread, a
 // command must wait for all before it, the upstream connection is full, or the process is over its buffer budget.
 //
-// A session whose client is gone lives on until everything it asked for is answered: fences must end. Confined to its worker.
+// A session whose client is gone lives on until everything it asked for is answered: fences must end. Confined to its
+// worker.
 class Session final : public tiers::io::StreamOwner, public tiers::upstream::ReplySink, public tiers::FillSink {
  public:
   Session(Worker& worker, Shared& shared, int fd);
@@ -76,14 +77,14 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
     kWriteAll,
   };
   struct Place {
-    std::string early;               // bytes that came before their turn
-    std::string held;                // a reply that waits for invalidations (kWriteUnknown)
-    std::unique_ptr<Gather> gather;  // of a command with several parts
+    std::string early;                                   // bytes that came before their turn
+    std::string held;                                    // a reply that waits for invalidations (kWriteUnknown)
+    std::unique_ptr<Gather> gather;                      // of a command with several parts
     std::unique_ptr<std::vector<std::uint64_t>> hashes;  // of the keys, if there are several
     std::vector<std::uint64_t> filled;                   // by part of a gather: its hash in filling_, 0 if against all
     std::uint64_t hash = 0;
     Touch touch = Touch::kNothing;
-    bool against_all = false;  // counts against all keys in forwarded_
+    bool against_all = false;         // counts against all keys in forwarded_
     bool filled_against_all = false;  // the same in filling_
     bool done = false;
   };
@@ -167,11 +168,11 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   protocol::RespVersion version_ = protocol::RespVersion::kResp2;
 
   tiers::io::Ring<Place> replies_;
-  std::size_t queued_bytes_ = 0;  // in the places
+  std::size_t queued_bytes_ = 0;              // in the places
   tiers::coherence::KeysInFlight forwarded_;  // on data connections
   tiers::coherence::KeysInFlight filling_;    // on fill connections
-  std::uint64_t forward_topology_ = 0;  // version that the requests in forwarded_ were routed by
-  bool rerouted_ = false;               // one of them went elsewhere
+  std::uint64_t forward_topology_ = 0;        // version that the requests in forwarded_ were routed by
+  bool rerouted_ = false;                     // one of them went elsewhere
 
   Stall stall_ = Stall::kNone;
   std::uint32_t outside_ = 0;  // answers awaited from outside the data path

@@ -71,7 +71,8 @@ bool Session::dispatch(const Args& args, std::string_view raw) {
     if (const Command* sub = protocol::find_subcommand(*command, args[1])) {
       command = sub;
     } else if (command->handling == Handling::kPinned || command->handling == Handling::kDenied) {
-      answer_error("ERR unknown subcommand '" + std::string(args[1].substr(0, 128)) + "'. Try " + upper(command->name) + " HELP.");
+      answer_error("ERR unknown subcommand '" + std::string(args[1].substr(0, 128)) + "'. Try " + upper(command->name) +
+                   " HELP.");
       worker_.counters().commands[static_cast<std::size_t>(CommandClass::kUnknown)].add();
       return true;
     }
@@ -119,7 +120,8 @@ bool Session::dispatch_unknown(const Args& args, std::string_view raw) {
     if (learned.command != nullptr) return dispatch_known(*learned.command, args, raw);
     // The upstream does not know it either, as far as we could ask: its own words are the answer, and if it does know it by
     // now, what it changed is unknown.
-    static constexpr Command kUnknown{"unknown", -1, protocol::kFlagWrite, Handling::kAnyNode, Merge::kNone, 0, 0, 0, {}, {}};
+    static constexpr Command kUnknown{"unknown", -1, protocol::kFlagWrite, Handling::kAnyNode, Merge::kNone, 0, 0, 0,
+                                      {},        {}};
     if (!forward(kUnknown, args, raw)) return false;
     worker_.counters().commands[static_cast<std::size_t>(CommandClass::kUnknown)].add();
     return true;
@@ -265,8 +267,8 @@ bool Session::must_wait(const Args& args, std::uint32_t slot) {
   if (!filling_.empty()) {
     const std::vector<std::uint32_t>& positions = worker_.positions();
     overtakes |= positions.empty() || std::any_of(positions.begin(), positions.end(), [&](std::uint32_t at) {
-      return filling_.contains(tiers::l1::hash_key(args[at]));
-    });
+                   return filling_.contains(tiers::l1::hash_key(args[at]));
+                 });
   }
   if (overtakes) {
     stall_ = Stall::kUntilEmpty;

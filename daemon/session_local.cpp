@@ -59,7 +59,8 @@ bool Session::local(const Command& command, const Args& args, std::string_view r
 
 bool Session::info(const Command& command, const Args& args, std::string_view raw) {
   const auto named = [&](std::string_view section) {
-    return std::any_of(args.begin() + 1, args.end(), [&](std::string_view arg) { return protocol::equal_ignoring_case(arg, section); });
+    return std::any_of(args.begin() + 1, args.end(),
+                       [&](std::string_view arg) { return protocol::equal_ignoring_case(arg, section); });
   };
   if (args.size() == 2 && named("nearcached")) {
     answer_text(stats_info_section(shared_.stats()));
@@ -252,7 +253,7 @@ void Session::client(const Command& command, const Args& args) {
   } else if (name == "client|setinfo") {
     std::string* field = protocol::equal_ignoring_case(args[2], "lib-name")  ? &library_name_
                          : protocol::equal_ignoring_case(args[2], "lib-ver") ? &library_version_
-                                                      : nullptr;
+                                                                             : nullptr;
     if (field == nullptr) {
       answer_error("ERR Unrecognized option '" + std::string(args[2].substr(0, 64)) + "'");
     } else if (!printable(args[3])) {

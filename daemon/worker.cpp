@@ -14,8 +14,8 @@ namespace {
 
 constexpr std::int64_t kSecondUs = 1'000'000;
 constexpr std::int64_t kReportEveryUs = 200'000;
-constexpr std::int64_t kLessonUs = 60 * kSecondUs;       // an upgrade may bring the command
-constexpr std::int64_t kNobodyAskedUs = kSecondUs / 2;   // the upstream could not be asked
+constexpr std::int64_t kLessonUs = 60 * kSecondUs;      // an upgrade may bring the command
+constexpr std::int64_t kNobodyAskedUs = kSecondUs / 2;  // the upstream could not be asked
 
 std::string lower(std::string_view text) {
   std::string result(text.substr(0, 128));
@@ -173,20 +173,19 @@ Worker::Learned Worker::learned(std::string_view name, std::int64_t now_us) {
 
 void Worker::learn(std::string name, std::function<void()> then) {
   std::string key = lower(name);
-  shared_.control.command_info(
-      key, [this, key, then = std::move(then)](bool reached, tiers::upstream::CommandInfo info) {
-        loop_.post([this, key, then, reached, info = std::move(info)] {
-          if (lessons_.size() >= kLearnedMax) lessons_.clear();
-          Lesson& lesson = lessons_[key];
-          lesson.until_us = tiers::io::boot_us() + (reached ? kLessonUs : kNobodyAskedUs);
-          lesson.command.reset();
-          if (info.known) {
-            lesson.command = std::make_unique<protocol::DynamicCommand>(info.name, info.arity, info.flags, info.first_key,
-                                                                        info.last_key, info.key_step);
-          }
-          then();
-        });
-      });
+  shared_.control.command_info(key, [this, key, then = std::move(then)](bool reached, tiers::upstream::CommandInfo info) {
+    loop_.post([this, key, then, reached, info = std::move(info)] {
+      if (lessons_.size() >= kLearnedMax) lessons_.clear();
+      Lesson& lesson = lessons_[key];
+      lesson.until_us = tiers::io::boot_us() + (reached ? kLessonUs : kNobodyAskedUs);
+      lesson.command.reset();
+      if (info.known) {
+        lesson.command = std::make_unique<protocol::DynamicCommand>(info.name, info.arity, info.flags, info.first_key,
+                                                                    info.last_key, info.key_step);
+      }
+      then();
+    });
+  });
 }
 
 }  // namespace nearcached::daemon

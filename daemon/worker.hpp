@@ -68,8 +68,8 @@ class Worker {
 
   // What the upstream says of a command that is not in the table.
   struct Learned {
-    bool asked = false;                            // it has been asked, not too long ago
-    const protocol::Command* command = nullptr;    // nullptr: the upstream does not know it, or can't be asked
+    bool asked = false;                          // it has been asked, not too long ago
+    const protocol::Command* command = nullptr;  // nullptr: the upstream does not know it, or can't be asked
   };
   [[nodiscard]] Learned learned(std::string_view name, std::int64_t now_us);
   void learn(std::string name, std::function<void()> then);

@@ -80,9 +80,9 @@ struct KeySpec {
 };
 
 struct Command {
-  std::string_view name;       // lower case; a subcommand is "client|id"
-  std::int16_t arity = 0;      // as Redis counts: with the name; negative: at least
-  std::uint32_t flags = 0;     // CommandFlag
+  std::string_view name;    // lower case; a subcommand is "client|id"
+  std::int16_t arity = 0;   // as Redis counts: with the name; negative: at least
+  std::uint32_t flags = 0;  // CommandFlag
   Handling handling = Handling::kForward;
   Merge merge = Merge::kNone;
   std::int16_t first_key = 0;  // the plain (first, last, step) triple; first_key 0: no keys
@@ -135,9 +135,9 @@ struct Command {
 
 // A command that this table does not know, as the upstream's COMMAND INFO describes it (modules, newer servers). Owns its
 // strings; neither copied nor moved, because command() points into it. Handled as kForward where it has keys, else kAnyNode;
-// kPinned if flagged blocking (WAITAOF of 7.2: a shared connection would stall everybody on it); never cached. Keys come from
-// the triple alone: of a movable command that is Redis's guess, so its write set counts as unknown. Immutable, so that any
-// thread may read it.
+// kPinned if flagged blocking (WAITAOF of 7.2: a shared connection would stall everybody on it); never cached. Keys come
+// from the triple alone: of a movable command that is Redis's guess, so its write set counts as unknown. Immutable, so that
+// any thread may read it.
 class DynamicCommand {
  public:
   // From the parts of a COMMAND INFO element: name, arity, flag words ("write", "movablekeys" ...; unknown ones are

@@ -28,7 +28,9 @@ void append_header(Sink& out, char type, std::int64_t n) {
 }
 
 template <class Sink>
-void append_integer(Sink& out, std::int64_t n) { append_header(out, ':', n); }
+void append_integer(Sink& out, std::int64_t n) {
+  append_header(out, ':', n);
+}
 
 template <class Sink>
 void append_bulk(Sink& out, std::string_view text) {

@@ -100,18 +100,13 @@ class FillService::Link final : public coherence::FillLinkEvents {
   const std::uint16_t row_;
   bool serving_ = false;
   std::int64_t wanted_us_ = io::boot_us();  // when its node was last in the topology, or its identity in use
-  bool ending_ = false;  // nobody needs to hear that the connection is lost
+  bool ending_ = false;                     // nobody needs to hear that the connection is lost
   FillConnection connection_;
 };
 
 FillService::FillService(std::uint32_t worker, io::EventLoop& loop, io::Resolver& resolver, NearCache& cache,
                          insight::Counters& counters, FillServiceOptions options)
-    : worker_(worker),
-      loop_(loop),
-      resolver_(resolver),
-      cache_(cache),
-      counters_(counters),
-      options_(std::move(options)) {}
+    : worker_(worker), loop_(loop), resolver_(resolver), cache_(cache), counters_(counters), options_(std::move(options)) {}
 
 FillService::~FillService() = default;
 

@@ -58,12 +58,12 @@ struct FillLinkRow {
 class FillService {
  public:
   struct Peers {
-    std::vector<io::EventLoop*> loops;      // by worker
+    std::vector<io::EventLoop*> loops;  // by worker
     std::vector<FillService*> services;
   };
 
-  FillService(std::uint32_t worker, io::EventLoop& loop, io::Resolver& resolver, NearCache& cache, insight::Counters& counters,
-              FillServiceOptions options);
+  FillService(std::uint32_t worker, io::EventLoop& loop, io::Resolver& resolver, NearCache& cache,
+              insight::Counters& counters, FillServiceOptions options);
   ~FillService();
 
   // Once, before the loops run; the same for all.
@@ -72,8 +72,8 @@ class FillService {
   void close();
 
   // Reads `key` for `sink`, which must live until it is told. False: the node's link does not serve, read the ordinary way.
-  [[nodiscard]] bool read(const upstream::IdentityPtr& identity, std::string_view key, std::uint64_t hash, std::uint16_t slot,
-                          FillSink& sink, std::uint64_t token, std::int64_t now_us);
+  [[nodiscard]] bool read(const upstream::IdentityPtr& identity, std::string_view key, std::uint64_t hash,
+                          std::uint16_t slot, FillSink& sink, std::uint64_t token, std::int64_t now_us);
   // Tells `sink` once every link of the process has handled all that its node had pushed by now: what a command changed that
   // named no keys (coherence.md, Installing). The upstream must have answered that command.
   void barrier(FillSink& sink, std::uint64_t token);

@@ -15,15 +15,14 @@ namespace nearcached::tiers::coherence {
 //
 // A fill captures the word when it is sent. It may install only if no write was under way then and the word is the same at
 // installation: whatever happens to the key in between - a push, an own write's start or end, a read that went past L1 -
-// changes the word, *also when no entry exists*. A write counts from its dispatch to its acknowledgement, so that a fill which
-// read the old value while the write was on its way can't install it (coherence.md, Installing).
-// A second word stands for all keys at once (FLUSHALL, scripts whose keys nobody knows).
+// changes the word, *also when no entry exists*. A write counts from its dispatch to its acknowledgement, so that a fill
+// which read the old value while the write was on its way can't install it (coherence.md, Installing). A second word stands
+// for all keys at once (FLUSHALL, scripts whose keys nobody knows).
 //
 // Order of use: change the word first, then erase the entry. Installation checks the word under the lock that erase takes.
 //
-// Bounds: 2^28 - 1 writes under way per stripe (limits.clients x limits.pipeline may not be more: config/validate); a version
-// comes round after 2^36 changes of one stripe during one fill.
-// Threading: all functions from any thread.
+// Bounds: 2^28 - 1 writes under way per stripe (limits.clients x limits.pipeline may not be more: config/validate); a
+// version comes round after 2^36 changes of one stripe during one fill. Threading: all functions from any thread.
 class FenceTable {
  public:
   static constexpr std::size_t kStripes = 1u << 16;

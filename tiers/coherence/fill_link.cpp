@@ -14,8 +14,8 @@ using protocol::ReplyType;
 
 // Errors that say "not here" or "not now": the ordinary way knows what to do with them (redirects, waiting, the upstream's
 // own words).
-constexpr std::string_view kElsewhere[] = {"MOVED",   "ASK",      "TRYAGAIN", "CLUSTERDOWN", "LOADING",
-                                           "NOAUTH", "MASTERDOWN", "READONLY"};
+constexpr std::string_view kElsewhere[] = {"MOVED",   "ASK",    "TRYAGAIN",   "CLUSTERDOWN",
+                                           "LOADING", "NOAUTH", "MASTERDOWN", "READONLY"};
 
 // A hundred years: longer is for ever, and must not overflow.
 constexpr std::int64_t kTtlMsMax = std::int64_t{100} * 365 * 24 * 3600 * 1000;
@@ -114,8 +114,7 @@ void FillLink::disconnected() {
 bool FillLink::tick(std::int64_t now_us) {
   if (state_ == FillLinkState::kClosed || state_ == FillLinkState::kRefused) return true;
   // Bytes that come are progress, however late: a stalled loop, or one long reply, is no silence.
-  if (!awaited_.empty() &&
-      now_us - std::max(awaited_.front().sent_us, last_received_us_) > options_.reply_timeout_us) {
+  if (!awaited_.empty() && now_us - std::max(awaited_.front().sent_us, last_received_us_) > options_.reply_timeout_us) {
     return false;
   }
   if (now_us - probe_sent_us_ >= options_.max_staleness_us / 3) send_probe(now_us);
@@ -143,8 +142,8 @@ bool FillLink::submit(std::string_view key, std::uint64_t hash, std::uint16_t sl
   const FillBasis basis{fences_.capture(hash), links_.generation(link_), epochs_.of(slot), link_, slot};
   if (const auto found = current_.find(hash); found != current_.end()) {
     Flight& flight = *found->second;
-    const bool same = flight.key == key && flight.basis.fence == basis.fence && flight.basis.generation == basis.generation &&
-                      flight.basis.slot_epoch == basis.slot_epoch;
+    const bool same = flight.key == key && flight.basis.fence == basis.fence &&
+                      flight.basis.generation == basis.generation && flight.basis.slot_epoch == basis.slot_epoch;
     if (same && flight.waiters.size() < options_.joined_max) {
       flight.waiters.push_back(waiter);
       ++joined_;
@@ -284,7 +283,7 @@ void FillLink::handle_probe(const Awaited& awaited) {
   } else if (!probe_reply_good(awaited.what)) {
     probe_good_ = false;
   }
-  const bool last = options_.cluster          ? awaited.what == Expected::kProbeNodes
+  const bool last = options_.cluster        ? awaited.what == Expected::kProbeNodes
                     : options_.swapdb_never ? awaited.what == Expected::kProbeHello
                                             : awaited.what == Expected::kProbeStats;
   if (last) probe_done(awaited.sent_us);
@@ -293,8 +292,7 @@ void FillLink::handle_probe(const Awaited& awaited) {
 bool FillLink::probe_reply_good(Expected what) {
   switch (what) {
     case Expected::kProbeHello: return field(tree_, "role") == "master";
-    case Expected::kProbeInfo: 
-      return upstream::parse_cluster_info(tree_.root().text).state == upstream::ClusterState::kOk;
+    case Expected::kProbeInfo: return upstream::parse_cluster_info(tree_.root().text).state == upstream::ClusterState::kOk;
     case Expected::kProbeNodes: return own_view_good();
     case Expected::kProbeStats: return swaps_unchanged();
     default: return false;
@@ -319,8 +317,8 @@ bool FillLink::own_view_good() {
 bool FillLink::swaps_unchanged() {
   const std::string_view stats = tree_.root().text;
   const std::uint64_t swaps = calls_of(stats, "swapdb");
-  // A reset of the statistics may have taken a SWAPDB with it. It is seen by its own line, which comes with the first reset and
-  // changes with the next, and by our polls, which are counted as well and must have grown.
+  // A reset of the statistics may have taken a SWAPDB with it. It is seen by its own line, which comes with the first reset
+  // and changes with the next, and by our polls, which are counted as well and must have grown.
   const std::uint64_t polls = calls_of(stats, "info");
   const std::string_view resets = statistics_of(stats, "config|resetstat");
   const bool reset = polls <= stats_calls_seen_ || resets != resets_seen_;
@@ -357,7 +355,8 @@ void FillLink::finish(Flight& flight, std::int64_t ttl_ms, bool ttl_known) {
   result.answered = true;
   result.reply = flight.value;
   // -2: the key is gone, though a value was read: it expired in between. A nil is not kept at all.
-  result.cacheable = type == '$' && !flight.value.starts_with("$-1") && ttl_known && ttl_ms != -2 && flight.basis.fence.open();
+  result.cacheable =
+      type == '$' && !flight.value.starts_with("$-1") && ttl_known && ttl_ms != -2 && flight.basis.fence.open();
   result.expires_at_us = ttl_ms >= 0 ? flight.sent_us + std::min(ttl_ms, kTtlMsMax) * 1000 : 0;
   answer(flight, result);
 }

@@ -80,8 +80,8 @@ struct FillLinkOptions {
   upstream::Credentials credentials;
   std::int64_t max_staleness_us = 1'000'000;
   std::int64_t reply_timeout_us = 1'000'000;
-  std::size_t reads_max = 20'000;  // reads in flight; a further one goes the ordinary way
-  std::size_t joined_max = 10'000; // waiters of one read
+  std::size_t reads_max = 20'000;   // reads in flight; a further one goes the ordinary way
+  std::size_t joined_max = 10'000;  // waiters of one read
 };
 
 // Sans-I/O: takes bytes, events and the time, leaves bytes in output(). Reply and push share the connection, so a push can't
@@ -117,7 +117,8 @@ class FillLink {
   // Sends the probe if it is due. False: answers are awaited and nothing came for reply_timeout_us, close the connection.
   [[nodiscard]] bool tick(std::int64_t now_us);
 
-  // Reads `key` for `waiter`. False: not here (not serving, not this node's slot, too many in flight): read the ordinary way.
+  // Reads `key` for `waiter`. False: not here (not serving, not this node's slot, too many in flight): read the ordinary
+  // way.
   [[nodiscard]] bool submit(std::string_view key, std::uint64_t hash, std::uint16_t slot, FillWaiter waiter,
                             std::int64_t now_us);
 
@@ -135,7 +136,16 @@ class FillLink {
 
  private:
   enum class Expected : std::uint8_t {
-    kGreeting, kSelect, kTracking, kProbeHello, kProbeInfo, kProbeNodes, kProbeStats, kBarrier, kValue, kTtl,
+    kGreeting,
+    kSelect,
+    kTracking,
+    kProbeHello,
+    kProbeInfo,
+    kProbeNodes,
+    kProbeStats,
+    kBarrier,
+    kValue,
+    kTtl,
   };
   struct Flight;
   struct Awaited {
@@ -181,8 +191,8 @@ class FillLink {
   std::uint64_t joined_ = 0;
   std::uint64_t invalidations_ = 0;
 
-  bool probe_good_ = false;     // of the probe whose replies are coming in
-  bool proving_ = false;        // the last whole probe was good
+  bool probe_good_ = false;  // of the probe whose replies are coming in
+  bool proving_ = false;     // the last whole probe was good
   std::int64_t probe_sent_us_ = 0;
   std::int64_t last_received_us_ = 0;
   bool view_known_ = false;

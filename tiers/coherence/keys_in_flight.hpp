@@ -8,8 +8,8 @@ namespace nearcached::tiers::coherence {
 
 // A session reads and writes one key over two ways: fills go to the node on the fill connection, everything else on a data
 // connection, and what is sent later may arrive earlier. It keeps one of these for each way. A key that is in flight on the
-// data way is not read from L1 or by a fill: its reads follow on the same connection (coherence.md, Installing). A key that is in
-// flight as a fill is not forwarded until the fill is answered: else an earlier GET would see a later SET.
+// data way is not read from L1 or by a fill: its reads follow on the same connection (coherence.md, Installing). A key that
+// is in flight as a fill is not forwarded until the fill is answered: else an earlier GET would see a later SET.
 //
 // Bounded: the kKeysMax+1st distinct key, and every request of several keys or of keys nobody knows, counts against all keys
 // until it is answered. Keys are known by their hash: two with one hash only wait for each other.

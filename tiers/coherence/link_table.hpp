@@ -56,7 +56,7 @@ class LinkTable {
   };
   std::array<Row, kLinksMax> rows_{};
   std::mutex mutex_;
-  std::vector<std::uint16_t> free_;    // guarded by mutex_
+  std::vector<std::uint16_t> free_;     // guarded by mutex_
   std::atomic<std::uint16_t> used_{0};  // rows handed out at least once; grows under mutex_
 };
 

@@ -10,10 +10,9 @@
 namespace nearcached::tiers::coherence {
 
 // An entry remembers the epoch of its slot; when the slot changes owner, also away and back, the epoch is bumped and every
-// entry of the slot is dead at once. Needed because keys that leave with a slot are not always signalled (delKeysInSlot before
-// Redis 7.2), and because a hot key sends no traffic and never sees MOVED.
-// Bumping too often is harmless, so everybody who sees a change bumps: the polled topology, and each fill connection by its
-// node's own view. Threading: any.
+// entry of the slot is dead at once. Needed because keys that leave with a slot are not always signalled (delKeysInSlot
+// before Redis 7.2), and because a hot key sends no traffic and never sees MOVED. Bumping too often is harmless, so
+// everybody who sees a change bumps: the polled topology, and each fill connection by its node's own view. Threading: any.
 class SlotEpochs {
  public:
   [[nodiscard]] std::uint32_t of(std::uint16_t slot) const noexcept { return epochs_[slot].load(std::memory_order_acquire); }

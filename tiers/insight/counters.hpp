@@ -12,7 +12,9 @@ namespace nearcached::tiers::insight {
 // Single writer, any reader: a relaxed load and store, no locked instruction.
 class Counter {
  public:
-  void add(std::uint64_t n = 1) noexcept { value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed); }
+  void add(std::uint64_t n = 1) noexcept {
+    value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
+  }
   void set(std::uint64_t n) noexcept { value_.store(n, std::memory_order_relaxed); }
   [[nodiscard]] std::uint64_t value() const noexcept { return value_.load(std::memory_order_relaxed); }
 
@@ -23,7 +25,7 @@ class Counter {
 // Latency histogram with fixed upper bounds in microseconds; the last bucket is unbounded.
 class Histogram {
  public:
-  static constexpr std::array<std::uint32_t, 14> kBoundsUs = {50,    100,   250,    500,    1000,   2500,   5000,
+  static constexpr std::array<std::uint32_t, 14> kBoundsUs = {50,    100,   250,   500,    1000,   2500,   5000,
                                                               10000, 25000, 50000, 100000, 250000, 500000, 1000000};
   void observe(std::uint64_t us) noexcept {
     std::size_t i = 0;
@@ -37,7 +39,7 @@ class Histogram {
 
 enum class CommandClass : std::uint8_t { kLocal, kCachedRead, kForward, kSplit, kFanOut, kAnyNode, kRefused, kUnknown };
 inline constexpr std::array<std::string_view, 8> kCommandClassNames = {"local",   "cached_read", "forward", "split",
-                                                                        "fan_out", "any_node",    "refused", "unknown"};
+                                                                       "fan_out", "any_node",    "refused", "unknown"};
 
 // Why a read that could have been a hit was not one.
 enum class MissReason : std::uint8_t { kAbsent, kExpired, kUnverified, kUnacknowledged };
@@ -45,7 +47,7 @@ inline constexpr std::array<std::string_view, 4> kMissReasonNames = {"absent", "
 
 enum class InvalidationSource : std::uint8_t { kTracking, kOwnWrite, kFlush, kGeneration, kSlotMoved };
 inline constexpr std::array<std::string_view, 5> kInvalidationSourceNames = {"tracking", "own_write", "flush", "generation",
-                                                                              "slot_moved"};
+                                                                             "slot_moved"};
 
 struct Counters {
   std::array<Counter, kCommandClassNames.size()> commands;
@@ -55,12 +57,12 @@ struct Counters {
   Counter fills_started, fills_joined, fills_installed, fills_discarded, fills_forwarded;
   Counter redirects_moved, redirects_ask, retries, timeouts, upstream_errors;
   Counter clients_accepted, clients_refused, clients_closed_idle, clients_closed_output, protocol_errors;
-  Counter clients;                      // gauge: connected now
+  Counter clients;                            // gauge: connected now
   Counter bytes_in, bytes_out, buffer_bytes;  // buffer_bytes is a gauge
   Counter upstream_bytes_in, upstream_bytes_out;
-  Counter loop_turn_ms;                 // gauge: CLOCK_BOOTTIME milliseconds of the last turn of the worker's loop
-  Histogram upstream_latency;           // request written -> reply complete, on data connections
-  Histogram fill_latency;               // fill asked for -> answered
+  Counter loop_turn_ms;        // gauge: CLOCK_BOOTTIME milliseconds of the last turn of the worker's loop
+  Histogram upstream_latency;  // request written -> reply complete, on data connections
+  Histogram fill_latency;      // fill asked for -> answered
 };
 
 }  // namespace nearcached::tiers::insight

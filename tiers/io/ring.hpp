@@ -8,9 +8,9 @@
 
 namespace nearcached::tiers::io {
 
-// Elements are addressed by a sequence number that never comes back: the first push is 0, and an element keeps its number while
-// it moves towards the front. Popped elements are overwritten with T() at once, so that they hold nothing.
-// Bounded by its users. Confined to one thread. References are valid until the next push.
+// Elements are addressed by a sequence number that never comes back: the first push is 0, and an element keeps its number
+// while it moves towards the front. Popped elements are overwritten with T() at once, so that they hold nothing. Bounded by
+// its users. Confined to one thread. References are valid until the next push.
 template <class T>
 class Ring {
  public:

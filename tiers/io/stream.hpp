@@ -55,8 +55,8 @@ class Stream final : public EventHandler {
   void acknowledge(std::size_t n);
   [[nodiscard]] std::size_t sent() const { return sent_; }  // bytes of out() that left, with retain_sent()
   [[nodiscard]] std::size_t unread_bytes() const { return in_.size(); }
-  // Writes what is in out(), as far as the kernel takes it. False if the stream failed: the owner must close it (on_closed is
-  // not called).
+  // Writes what is in out(), as far as the kernel takes it. False if the stream failed: the owner must close it (on_closed
+  // is not called).
   [[nodiscard]] bool flush();
 
   void pause();

@@ -19,7 +19,12 @@ constexpr std::size_t kErrorLineMax = 64 * 1024;
 
 DataConnection::DataConnection(io::EventLoop& loop, io::Resolver& resolver, insight::Counters& counters,
                                DataConnectionOptions options, DataConnectionOwner& owner)
-    : loop_(loop), resolver_(resolver), counters_(counters), options_(std::move(options)), owner_(owner), stream_(loop, *this) {
+    : loop_(loop),
+      resolver_(resolver),
+      counters_(counters),
+      options_(std::move(options)),
+      owner_(owner),
+      stream_(loop, *this) {
   stream_.retain_sent();
 }
 
@@ -223,8 +228,9 @@ void DataConnection::expire(std::int64_t now_us) {
     const bool broken = head_passed_on() && expired_ - 1 == pending_.first();
     counters_.timeouts.add();
     ++errors_;
-    sink->on_failure(pending.meta.token, "ERR nearcached: timeout: no answer from " + options_.endpoint.text() +
-                                             (pending.meta.write ? "; the command may still take effect" : ""),
+    sink->on_failure(pending.meta.token,
+                     "ERR nearcached: timeout: no answer from " + options_.endpoint.text() +
+                         (pending.meta.write ? "; the command may still take effect" : ""),
                      broken);
   }
 }
@@ -251,8 +257,7 @@ void DataConnection::tick(std::int64_t now_us) {
   }
   if (state_ == State::kReady) {
     expire(now_us);
-    const std::int64_t silence_us =
-        pending_.empty() ? 0 : now_us - std::max(pending_.front().sent_us, last_progress_us_);
+    const std::int64_t silence_us = pending_.empty() ? 0 : now_us - std::max(pending_.front().sent_us, last_progress_us_);
     if (silence_us > options_.command_timeout_us * kSilenceFactor) {
       stream_.close();
       lost("it does not answer", false);
@@ -305,8 +310,8 @@ void DataConnection::give_back(std::string_view what) {
       request.meta.sink->on_failure(request.meta.token, reason, true);
     } else if (left && request.meta.write) {
       request.meta.sink->on_failure(request.meta.token,
-                                    "ERR nearcached: connection to " + options_.endpoint.text() + " lost: " +
-                                        std::string(what) + "; the command may have taken effect",
+                                    "ERR nearcached: connection to " + options_.endpoint.text() +
+                                        " lost: " + std::string(what) + "; the command may have taken effect",
                                     false);
     } else {
       owner_.on_not_executed(*this, request.meta, bytes, reason);

@@ -46,9 +46,9 @@ struct DataConnectionOptions {
 // Requests go out in the order they came, replies come back in that order and are passed on as they arrive, without a tree.
 // The bytes of a request stay in the output buffer until its reply is complete: a redirected request is sent on from there.
 //
-// A request that gets no reply by its deadline is answered with an error, but keeps its place: its late reply is dropped, and
-// the requests behind it still find theirs. A connection whose oldest request stays silent for kSilenceFactor times
-// the command timeout is closed.
+// A request that gets no reply by its deadline is answered with an error, but keeps its place: its late reply is dropped,
+// and the requests behind it still find theirs. A connection whose oldest request stays silent for kSilenceFactor times the
+// command timeout is closed.
 //
 // Until the node has accepted the identity (AUTH, HELLO, SELECT) no request leaves: on a connection that failed to become
 // somebody, a request would run as somebody else.
@@ -121,12 +121,12 @@ class DataConnection final : public io::StreamOwner {
   protocol::ReplyFramer framer_;
   State state_ = State::kClosed;
   io::Ring<Pending> pending_;
-  std::deque<Waiting> waiting_;      // before the node has accepted us
-  std::uint64_t expired_ = 0;        // pending requests below this number were told that their time is over
-  bool mid_frame_ = false;           // the framer is inside a reply or a push
-  bool in_push_ = false;             // it is a push
+  std::deque<Waiting> waiting_;  // before the node has accepted us
+  std::uint64_t expired_ = 0;    // pending requests below this number were told that their time is over
+  bool mid_frame_ = false;       // the framer is inside a reply or a push
+  bool in_push_ = false;         // it is a push
   std::size_t greetings_left_ = 0;
-  std::uint32_t failures_ = 0;       // in a row
+  std::uint32_t failures_ = 0;  // in a row
   std::int64_t opened_us_ = 0;
   std::int64_t retry_at_us_ = 0;
   std::int64_t last_used_us_ = 0;

@@ -41,8 +41,8 @@ class IdentityRegistry {
   const std::size_t identities_max_;
   const IdentityPtr configured_;
   std::mutex mutex_;
-  std::vector<IdentityPtr> known_;  // guarded by mutex_, the least recently obtained first
-  std::uint32_t next_id_ = kConfiguredIdentity + 1;       // guarded by mutex_
+  std::vector<IdentityPtr> known_;                   // guarded by mutex_, the least recently obtained first
+  std::uint32_t next_id_ = kConfiguredIdentity + 1;  // guarded by mutex_
 };
 
 }  // namespace nearcached::tiers::upstream

@@ -31,14 +31,14 @@ inline constexpr std::uint32_t kNoSlot = 0xffffffff;
 struct RequestMeta {
   ReplySink* sink = nullptr;
   std::uint64_t token = 0;
-  std::uint32_t slot = kNoSlot;     // kNoSlot: any node, or the one it is sent to
-  std::uint32_t affinity = 0;       // with kNoSlot: which node, so that one client's requests keep their order
-  bool write = false;               // may change something: never sent again once a byte of it left
-  bool pinned_to_node = false;      // meant for that node and no other (fan-out): no rerouting
-  bool asking = false;              // goes behind ASKING
+  std::uint32_t slot = kNoSlot;  // kNoSlot: any node, or the one it is sent to
+  std::uint32_t affinity = 0;    // with kNoSlot: which node, so that one client's requests keep their order
+  bool write = false;            // may change something: never sent again once a byte of it left
+  bool pinned_to_node = false;   // meant for that node and no other (fan-out): no rerouting
+  bool asking = false;           // goes behind ASKING
   std::uint8_t redirects = 0;
   std::int64_t deadline_us = 0;
-  std::uint64_t order = 0;          // among all that ever waited; 0: never
+  std::uint64_t order = 0;  // among all that ever waited; 0: never
 };
 
 // A request that waits: for a connection, or for its time to be tried again. Holds a copy of its bytes.
@@ -47,9 +47,9 @@ struct WaitingRequest {
   std::string bytes;
   IdentityPtr identity;
   protocol::RespVersion version = protocol::RespVersion::kResp2;
-  Endpoint target;              // of pinned_to_node and asking
+  Endpoint target;  // of pinned_to_node and asking
   std::int64_t next_try_us = 0;
-  std::string last_error;       // what the client is told if the deadline passes
+  std::string last_error;  // what the client is told if the deadline passes
 };
 
 }  // namespace nearcached::tiers::upstream

@@ -85,7 +85,8 @@ void Router::send(Lane& lane, RequestMeta meta, std::string_view bytes, std::int
   meta.deadline_us = now_us + options_.command_timeout_us;
   DataConnection& connection = connection_to(lane, primary_for(meta));
   if (somebody_waits(meta)) {
-    wait(connection, meta, bytes, "ERR nearcached: requests of this slot wait for the cluster", now_us, connection.endpoint());
+    wait(connection, meta, bytes, "ERR nearcached: requests of this slot wait for the cluster", now_us,
+         connection.endpoint());
   } else {
     send_on(connection, meta, bytes, now_us);
   }
@@ -111,7 +112,8 @@ bool Router::congested(Lane& lane, std::uint32_t slot) const {
   if (waiting_.size() >= kWaitingMax / 2) return true;
   if (slot == kNoSlot) return false;
   const std::uint16_t owner = topology_->owner[slot];
-  if (owner == Topology::kNoNode || lane.topology_version != topology_->version || owner >= lane.by_primary.size()) return false;
+  if (owner == Topology::kNoNode || lane.topology_version != topology_->version || owner >= lane.by_primary.size())
+    return false;
   const DataConnection* connection = lane.by_primary[owner];
   return connection != nullptr && connection->full();
 }
@@ -156,8 +158,7 @@ void Router::on_redirected(DataConnection& from, RequestMeta meta, std::string_v
     counters_.redirects_ask.add();
   }
   if (redirect.kind == RedirectKind::kWait) options_.request_refresh();
-  const bool again =
-      redirect.kind == RedirectKind::kWait || meta.redirects >= kRedirectsMax || somebody_waits(meta);
+  const bool again = redirect.kind == RedirectKind::kWait || meta.redirects >= kRedirectsMax || somebody_waits(meta);
   meta.asking = redirect.kind == RedirectKind::kAsk;
   if (again) {
     meta.asking = false;

@@ -38,8 +38,8 @@ struct NodeTraffic {
 };
 
 // A worker's view of the upstream: by topology snapshot, slot and identity to a connection. Follows MOVED and ASK, waits out
-// TRYAGAIN, CLUSTERDOWN, LOADING and refused connections, all until the request's deadline; a write is sent again only if the
-// node said that it did not execute it, or if no byte of it left.
+// TRYAGAIN, CLUSTERDOWN, LOADING and refused connections, all until the request's deadline; a write is sent again only if
+// the node said that it did not execute it, or if no byte of it left.
 //
 // Order: requests of one slot that are sent again go in the order in which they came to wait, and while one of them waits
 // no later request of that slot is sent past it.
@@ -99,8 +99,8 @@ class Router final : public DataConnectionOwner {
   [[nodiscard]] DataConnection& connection_to(const IdentityPtr& identity, protocol::RespVersion version,
                                               const Endpoint& endpoint);
   void send_on(DataConnection& connection, const RequestMeta& meta, std::string_view bytes, std::int64_t now_us);
-  void wait(const DataConnection& from, RequestMeta meta, std::string_view bytes, std::string_view error, std::int64_t now_us,
-            const Endpoint& target);
+  void wait(const DataConnection& from, RequestMeta meta, std::string_view bytes, std::string_view error,
+            std::int64_t now_us, const Endpoint& target);
   void line_up(WaitingRequest request);
   void retry_waiting(std::int64_t now_us);
   void collect_idle(std::int64_t now_us);

@@ -32,10 +32,11 @@ struct Topology {
   static constexpr std::uint16_t kNoNode = 0xffff;
 
   bool cluster = false;
-  std::uint64_t version = 0;          // grows with every published change
-  std::vector<Endpoint> primaries;    // in a cluster those with slots, or that were named by one; else the one server
-  std::array<std::uint16_t, protocol::kSlotCount> owner{};  // slot -> index into primaries, or kNoNode; all 0 without cluster
-  std::string server_version;         // "7.0.15", empty until known
+  std::uint64_t version = 0;        // grows with every published change
+  std::vector<Endpoint> primaries;  // in a cluster those with slots, or that were named by one; else the one server
+  std::array<std::uint16_t, protocol::kSlotCount>
+      owner{};                 // slot -> index into primaries, or kNoNode; all 0 without cluster
+  std::string server_version;  // "7.0.15", empty until known
 
   [[nodiscard]] const Endpoint* node_of(std::uint16_t slot) const {
     const std::uint16_t index = owner[slot];

@@ -117,8 +117,9 @@ TEST_CASE("a key of another type is an error to everything else", "[gather]") {
 
 TEST_CASE("logical and: an element is 1 where every part says so", "[gather]") {
   Gather g(Merge::kLogicalAnd, RespVersion::kResp2, 3);
-  CHECK(gather(g, {{0, "*4\r\n:1\r\n:1\r\n:0\r\n:1\r\n"}, {1, "*4\r\n:1\r\n:0\r\n:1\r\n:1\r\n"}, {2, "*4\r\n:1\r\n:1\r\n:1\r\n:1\r\n"}}) ==
-        "*4\r\n:1\r\n:0\r\n:0\r\n:1\r\n");
+  CHECK(gather(g, {{0, "*4\r\n:1\r\n:1\r\n:0\r\n:1\r\n"},
+                   {1, "*4\r\n:1\r\n:0\r\n:1\r\n:1\r\n"},
+                   {2, "*4\r\n:1\r\n:1\r\n:1\r\n:1\r\n"}}) == "*4\r\n:1\r\n:0\r\n:0\r\n:1\r\n");
 }
 
 TEST_CASE("arrays are joined, nested elements whole, empty ones too", "[gather]") {

@@ -31,7 +31,8 @@ struct Bench {
   }
   // What a fill stands on that is sent now.
   [[nodiscard]] coherence::FillBasis basis(const std::string& key = kKey) const {
-    return {cache->fences().capture(l1::hash_key(key)), cache->links().generation(link), cache->epochs().of(kSlot), link, kSlot};
+    return {cache->fences().capture(l1::hash_key(key)), cache->links().generation(link), cache->epochs().of(kSlot), link,
+            kSlot};
   }
   bool install(const coherence::FillBasis& on, const std::string& reply = "$1\r\nv\r\n", const std::string& key = kKey,
                std::uint32_t realm = kRealm) {
@@ -335,7 +336,8 @@ TEST_CASE("maintenance frees what can never be served again, and keeps what may 
   CHECK(b.cache->store().stats().items == 0);
 }
 
-TEST_CASE("however a write and an installation race, the old value is never there after the acknowledgement", "[near_cache]") {
+TEST_CASE("however a write and an installation race, the old value is never there after the acknowledgement",
+          "[near_cache]") {
   Bench b;
   std::atomic<int> round{0};
   std::atomic<int> installed{0};

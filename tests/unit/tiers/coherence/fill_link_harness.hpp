@@ -23,7 +23,9 @@ inline const std::string kHelloMaster = "%2\r\n+proto\r\n:3\r\n+role\r\n+master\
 inline const std::string kHelloReplica = "%2\r\n+proto\r\n:3\r\n+role\r\n+replica\r\n";
 inline const std::string kOk = "+OK\r\n";
 
-inline std::string bulk(std::string_view text) { return "$" + std::to_string(text.size()) + "\r\n" + std::string(text) + "\r\n"; }
+inline std::string bulk(std::string_view text) {
+  return "$" + std::to_string(text.size()) + "\r\n" + std::string(text) + "\r\n";
+}
 inline std::string push_of(std::string_view key) { return ">2\r\n+invalidate\r\n*1\r\n" + bulk(key); }
 inline const std::string kPushAll = ">2\r\n$10\r\ninvalidate\r\n_\r\n";
 
@@ -77,7 +79,8 @@ struct Filled {
 // Does with invalidations what the near cache does: the fence moves before anything else happens.
 class Harness final : public FillLinkEvents {
  public:
-  explicit Harness(FillLinkOptions options = with_defaults()) : row(*links.acquire()), link(options, row, fences, epochs, links, *this) {}
+  explicit Harness(FillLinkOptions options = with_defaults())
+      : row(*links.acquire()), link(options, row, fences, epochs, links, *this) {}
 
   static FillLinkOptions with_defaults() {
     FillLinkOptions options;
@@ -149,8 +152,16 @@ class Harness final : public FillLinkEvents {
 
  private:
   void on_filled(const FillResult& result) override {
-    Filled fill{std::string(result.key), result.answered, result.cacheable, std::string(result.reply), result.expires_at_us,
-                result.sent_us, result.basis, {}, false, false};
+    Filled fill{std::string(result.key),
+                result.answered,
+                result.cacheable,
+                std::string(result.reply),
+                result.expires_at_us,
+                result.sent_us,
+                result.basis,
+                {},
+                false,
+                false};
     for (const FillWaiter& waiter : result.waiters) fill.tokens.push_back(waiter.token);
     fill.installable = result.answered && result.cacheable && current(result.basis, result.key);
     fill.link_is_proof = links.proves(row, result.basis.generation, now);

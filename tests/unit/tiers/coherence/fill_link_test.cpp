@@ -66,11 +66,11 @@ TEST_CASE("what is no live value is passed on and never kept", "[fill_link]") {
     std::string value, ttl;
   };
   const Case cases[] = {
-      {"_\r\n", ":-2\r\n"},          // absent
-      {"_\r\n", ":-1\r\n"},          // absent, and created in between
+      {"_\r\n", ":-2\r\n"},  // absent
+      {"_\r\n", ":-1\r\n"},  // absent, and created in between
       {"_\r\n", ":5000\r\n"},
-      {"$-1\r\n", ":-1\r\n"},        // the same null as RESP2 spells it
-      {bulk("v"), ":-2\r\n"},        // expired in between
+      {"$-1\r\n", ":-1\r\n"},  // the same null as RESP2 spells it
+      {bulk("v"), ":-2\r\n"},  // expired in between
       {bulk("v"), "-MOVED 5 h:1\r\n"},
       {bulk("v"), "-NOPERM no pttl for you\r\n"},
       {bulk("v"), "_\r\n"},

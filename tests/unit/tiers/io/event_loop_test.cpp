@@ -101,9 +101,7 @@ TEST_CASE("readiness is level-triggered and goes to its handler until it is unwa
 TEST_CASE("a handler unwatched by another one of the same turn is not called any more", "[event_loop]") {
   EventLoop loop;
   Watched one, two;
-  const auto end = [&](Watched& other) {
-    loop.unwatch(other.fd, other);
-  };
+  const auto end = [&](Watched& other) { loop.unwatch(other.fd, other); };
   one.when_ready = [&] { end(two); };
   two.when_ready = [&] { end(one); };
   loop.watch(one.fd, one, EPOLLIN);

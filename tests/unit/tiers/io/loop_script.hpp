@@ -1,4 +1,5 @@
-// Runs a loop through steps: each is asked at the end of every turn until it is true, then the next one. No thread, no sleep.
+// Runs a loop through steps: each is asked at the end of every turn until it is true, then the next one. No thread, no
+// sleep.
 #pragma once
 
 #include <cstddef>

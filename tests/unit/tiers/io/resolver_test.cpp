@@ -18,8 +18,9 @@ constexpr std::chrono::seconds kPatience{20};
 TEST_CASE("an address is answered on the resolver's thread", "[resolver]") {
   Resolver resolver;
   std::promise<std::pair<std::vector<SocketAddress>, std::thread::id>> answered;
-  resolver.look_up("127.0.0.1", 6379,
-                   [&](std::vector<SocketAddress> found) { answered.set_value({found, std::this_thread::get_id()}); });
+  resolver.look_up("127.0.0.1", 6379, [&](std::vector<SocketAddress> found) {
+    answered.set_value({found, std::this_thread::get_id()});
+  });
   auto future = answered.get_future();
   REQUIRE(future.wait_for(kPatience) == std::future_status::ready);
   const auto [found, thread] = future.get();

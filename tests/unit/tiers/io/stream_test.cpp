@@ -49,7 +49,7 @@ class Bench final : public StreamOwner {
   int peer = -1;
 
   std::function<std::size_t(std::string_view)> take = [](std::string_view bytes) { return bytes.size(); };
-  std::string seen;      // bytes consumed
+  std::string seen;  // bytes consumed
   int data_calls = 0;
   int connected = 0, writable = 0;
   int closed = 0, close_error = -1;
@@ -184,10 +184,7 @@ TEST_CASE("a stream closed from inside its data reports nothing more", "[stream]
     return bytes.size() / 2;
   };
   b.peer_sends("123456");
-  b.script.until([&] { return b.data_calls == 1; })
-      .then([&] { CHECK(recv(b.peer, nullptr, 0, 0) == 0); })
-      .turns(5)
-      .run();
+  b.script.until([&] { return b.data_calls == 1; }).then([&] { CHECK(recv(b.peer, nullptr, 0, 0) == 0); }).turns(5).run();
   CHECK(b.closed == 0);
   CHECK(b.data_calls == 1);
   CHECK(b.stream.unread_bytes() == 0);
@@ -210,10 +207,11 @@ TEST_CASE("what the kernel does not take leaves when it does, in order, and the 
   REQUIRE(b.stream.flush());
   CHECK_FALSE(b.stream.out().empty());
   std::string got;
-  b.script.until([&] {
-            got += b.peer_reads();
-            return got.size() >= sent.size();
-          })
+  b.script
+      .until([&] {
+        got += b.peer_reads();
+        return got.size() >= sent.size();
+      })
       .until([&] { return b.stream.out().empty(); })
       .run();
   CHECK(got == sent);
@@ -231,11 +229,12 @@ TEST_CASE("a large message is received whole, announced or not", "[stream]") {
       return bytes.size() < sent.size() ? 0 : bytes.size();
     };
     std::size_t at = 0;
-    b.script.until([&] {
-              const ssize_t n = send(b.peer, sent.data() + at, sent.size() - at, MSG_NOSIGNAL);
-              if (n > 0) at += static_cast<std::size_t>(n);
-              return at == sent.size();
-            })
+    b.script
+        .until([&] {
+          const ssize_t n = send(b.peer, sent.data() + at, sent.size() - at, MSG_NOSIGNAL);
+          if (n > 0) at += static_cast<std::size_t>(n);
+          return at == sent.size();
+        })
         .until([&] { return !b.seen.empty(); })
         .run();
     CHECK(b.seen == sent);

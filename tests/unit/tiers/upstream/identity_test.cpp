@@ -25,8 +25,12 @@ TEST_CASE("one user with one password is one identity", "[identity]") {
 
 TEST_CASE("another password, or none, is another identity: one of them may be wrong", "[identity]") {
   IdentityRegistry registry(10, kConfigured);
-  const IdentityPtr held[] = {registry.obtain({"alice", "pw"}), registry.obtain({"alice", "other"}), registry.obtain({"alice", ""}),
-                              registry.obtain({"", "pw"}),      registry.obtain({"app", "wrong"}),   registry.obtain({"", ""}),
+  const IdentityPtr held[] = {registry.obtain({"alice", "pw"}),
+                              registry.obtain({"alice", "other"}),
+                              registry.obtain({"alice", ""}),
+                              registry.obtain({"", "pw"}),
+                              registry.obtain({"app", "wrong"}),
+                              registry.obtain({"", ""}),
                               registry.configured()};
   std::set<std::uint32_t> ids;
   for (const IdentityPtr& identity : held) {

@@ -47,11 +47,33 @@ TEST_CASE("errors that pass by themselves are waited for", "[redirect]") {
 }
 
 TEST_CASE("everything else is the client's", "[redirect]") {
-  for (const char* line :
-       {"", " ", "MOVED", "MOVED ", "MOVED 3999", "MOVED 3999 ", "MOVED 3999 host", "MOVED 3999 host:", "MOVED 3999 host:0",
-        "MOVED 3999 host:65536", "MOVED 3999 host:-1", "MOVED 3999 host:12x", "MOVED 3999 host:1 2", "ASK", "ASK 1 h:x",
-        "MOVEDX 1 h:1", "moved 1 h:1", "XMOVED 1 h:1", "ERR MOVED 1 h:1", "ASKING 1 h:1", "LOADINGS", "ERR TRYAGAIN",
-        "MOVED x h:1", "MOVED -1 h:1", "MOVED 3999x h:1", "WRONGTYPE Operation", "NOAUTH Authentication required."}) {
+  for (const char* line : {"",
+                           " ",
+                           "MOVED",
+                           "MOVED ",
+                           "MOVED 3999",
+                           "MOVED 3999 ",
+                           "MOVED 3999 host",
+                           "MOVED 3999 host:",
+                           "MOVED 3999 host:0",
+                           "MOVED 3999 host:65536",
+                           "MOVED 3999 host:-1",
+                           "MOVED 3999 host:12x",
+                           "MOVED 3999 host:1 2",
+                           "ASK",
+                           "ASK 1 h:x",
+                           "MOVEDX 1 h:1",
+                           "moved 1 h:1",
+                           "XMOVED 1 h:1",
+                           "ERR MOVED 1 h:1",
+                           "ASKING 1 h:1",
+                           "LOADINGS",
+                           "ERR TRYAGAIN",
+                           "MOVED x h:1",
+                           "MOVED -1 h:1",
+                           "MOVED 3999x h:1",
+                           "WRONGTYPE Operation",
+                           "NOAUTH Authentication required."}) {
     CAPTURE(line);
     CHECK_FALSE(parse_redirect(line, kAsked));
   }
