@@ -182,8 +182,8 @@ TEST_CASE("a database that can't be selected is a refusal too", "[data_connectio
 }
 
 TEST_CASE("replies are passed on as they come, whole at the end and in order, wherever they are cut", "[data_connection]") {
-  const std::string replies[] = {"$5\r\na\r\n+b\r\n", "-ERR no\r\n", "*2\r\n$-1\r\n-ERR in it\r\n", ":1\r\n", "$0\r\n\r\n", "*-1\r\n",
-                                 "+\r\n"};
+  const std::string replies[] = {"$5\r\na\r\n+b\r\n", "-ERR no\r\n", "*2\r\n$-1\r\n-ERR in it\r\n", ":1\r\n", "$0\r\n\r\n",
+                                 "*-1\r\n",           "+\r\n"};
   std::string all;
   for (const std::string& reply : replies) all += reply;
   ScriptedServer server;

@@ -175,9 +175,9 @@ TEST_CASE("a request that was asked elsewhere and sent back goes without ASKING"
 }
 
 TEST_CASE("what may succeed in a moment is tried again, writes as well", "[router]") {
-  for (const char* error : {"TRYAGAIN Multiple keys request during rehashing of slot", "CLUSTERDOWN The cluster is down",
-                            "LOADING Redis is loading the dataset in memory",
-                            "READONLY You can't write against a read only replica."}) {
+  for (const char* error :
+       {"TRYAGAIN Multiple keys request during rehashing of slot", "CLUSTERDOWN The cluster is down",
+        "LOADING Redis is loading the dataset in memory", "READONLY You can't write against a read only replica."}) {
     CAPTURE(error);
     ScriptedServer a;
     Bench bench({a.endpoint()});
@@ -296,9 +296,16 @@ TEST_CASE("nodes that send a request to each other don't get it for ever", "[rou
 TEST_CASE("other errors are the client's, as they are", "[router]") {
   ScriptedServer a;
   Bench bench({a.endpoint()});
-  const std::string errors[] = {"-ERR unknown command 'FOO'\r\n", "-WRONGTYPE Operation against a key\r\n",
-                                "-TRYAGAIN says a script\r\n", "-MOVED 5 127.0.0.1:1\r\n", "-MOVED\r\n", "-MOVED 5\r\n",
-                                "-ASK 5 nowhere\r\n", "-MOVEDX 5 h:1\r\n", "-\r\n", "-ERR a\rb\r\n"};
+  const std::string errors[] = {"-ERR unknown command 'FOO'\r\n",
+                                "-WRONGTYPE Operation against a key\r\n",
+                                "-TRYAGAIN says a script\r\n",
+                                "-MOVED 5 127.0.0.1:1\r\n",
+                                "-MOVED\r\n",
+                                "-MOVED 5\r\n",
+                                "-ASK 5 nowhere\r\n",
+                                "-MOVEDX 5 h:1\r\n",
+                                "-\r\n",
+                                "-ERR a\rb\r\n"};
   std::uint64_t token = 0;
   bench.send(99, kGet);
   Peer peer = a.accept();

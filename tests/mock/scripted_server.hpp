@@ -1,5 +1,5 @@
-// A loop in a thread, a server that says what the test tells it to, and a sink that remembers. Nothing here sleeps: every wait
-// is for a condition and has a bound, and time passes only where a test hands its own `now` to a tick.
+// A loop in a thread, a server that says what the test tells it to, and a sink that remembers. Nothing here sleeps: every
+// wait is for a condition and has a bound, and time passes only where a test hands its own `now` to a tick.
 #pragma once
 
 #include <poll.h>
@@ -163,11 +163,11 @@ class ScriptedServer {
 };
 
 struct Outcome {
-  std::string bytes;           // of the reply
+  std::string bytes;  // of the reply
   std::size_t pieces = 0;
-  std::string error;           // of on_failure
+  std::string error;  // of on_failure
   bool broken = false;
-  std::size_t ends = 0;        // exactly one is right
+  std::size_t ends = 0;  // exactly one is right
   std::size_t rerouted = 0;
 };
 
