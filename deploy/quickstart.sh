@@ -16,6 +16,7 @@ replicas=0
 port=6380
 admin_port=9180
 binary=${NEARCACHED_BINARY:-}
+unset NEARCACHED_BINARY NEARCACHED_CI  # the tests' own: the daemon refuses variables it does not know
 unset NEARCACHED_BINARY  # the daemon takes variables of that prefix for settings
 folder=
 node_ports=()

@@ -333,6 +333,9 @@ class LostLinks(Case):
                 cluster.call("SET", key, "old")
             self.assertEqual(client.pipeline([("GET", key) for key in keys] * 2), [b"old"] * 60)
             sleeper.signal(signal.SIGSTOP)
+            # Each thread stops when it gets to it: until then it may still answer, and rightly with the old value.
+            states = sleeper.thread_states
+            eventually(lambda: set(states()) == {"T"}, "every thread to stand still")
             try:
                 client.raw(b"".join(encode("GET", key) for key in keys))  # waits in the socket
                 time.sleep(2.5)
@@ -352,16 +355,28 @@ class LostLinks(Case):
         with Sidecar(cluster.url) as mover, mover.client() as client:
             mover.wait_caching(links=3)
             for i in range(3):
-                cluster.call("SET", key, f"old{i}")
-                eventually(lambda i=i: client.call("GET", key) == b"old%d" % i, "the value to arrive")
+                source.call("SET", key, f"old{i}")
+                eventually(lambda i=i: self.read(client, slot, source) == b"old%d" % i, "the value to arrive")
                 self.move(slot, source, target)
                 target.call("SET", key, f"new{i}")
                 self.move(slot, target, source)
                 moved = time.monotonic()
-                eventually(lambda i=i: client.call("GET", key) == b"new%d" % i, "the value written while it was away",
-                           1 + SLOWNESS)
-                self.assertLess(time.monotonic() - moved, 1 + SLOWNESS)
+                while (value := self.read(client, slot, source)) != b"new%d" % i:
+                    if value is not None:
+                        self.assertLess(time.monotonic() - moved, 1 + SLOWNESS, value)
                 cluster._owners.clear()
+
+    def read(self, client, slot, owner):
+        """None while the nodes point at each other: moved twice in a moment, a slot can confuse the cluster itself."""
+        try:
+            return client.call("GET", "boomerang")
+        except ReplyError:
+            for node in cluster.nodes:
+                try:
+                    node.call("CLUSTER", "SETSLOT", slot, "NODE", cluster.node_id(owner))
+                except ReplyError:
+                    pass
+            return None
 
     def move(self, slot, source, target):
         target.call("CLUSTER", "SETSLOT", slot, "IMPORTING", cluster.node_id(source))
@@ -419,8 +434,7 @@ class SingleServer(unittest.TestCase):
             direct.pipeline([("FLUSHALL",), ("SET", "db", "zero"), ("SELECT", 1), ("SET", "db", "one")])
             eventually(lambda: self.client.call("GET", "db") == b"zero", "the value to arrive")
             before = self.sidecar.hits
-            self.client.call("GET", "db")
-            self.assertGreater(self.sidecar.hits, before, "not a hit: nothing is tested")
+            eventually(lambda: self.client.call("GET", "db") and self.sidecar.hits > before, "a hit")
             direct.pipeline(commands)
         delay = seconds_until(lambda: self.client.call("GET", "db") == b"one", PATIENCE_S)
         self.assertLess(delay, 1.0 + 0.5 * SLOWNESS)

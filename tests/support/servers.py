@@ -427,6 +427,11 @@ class Sidecar(Server):
         if start:
             self.start()
 
+    def thread_states(self):
+        """The letter of /proc/PID/task/TID/stat of every thread: "T" is stopped by a signal."""
+        stats = Path(f"/proc/{self.pid}/task").glob("*/stat")
+        return [stat.read_text().rpartition(")")[2].split()[0] for stat in stats]
+
     @property
     def address(self):
         return f"127.0.0.1:{self.port}"
