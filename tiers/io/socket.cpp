@@ -4,6 +4,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -110,7 +111,9 @@ int listen_unix(const std::string& path) {
     errno = EADDRINUSE;
     fail("cannot listen on unix:" + path);
   }
-  unlink(path.c_str());
+  // A socket that nobody listens on any more is what a killed process left. Anything else is somebody's file: bind refuses.
+  struct stat info {};
+  if (lstat(path.c_str(), &info) == 0 && S_ISSOCK(info.st_mode)) unlink(path.c_str());
   return bind_and_listen(address, "unix:" + path);
 }
 
