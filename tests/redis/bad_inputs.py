@@ -21,7 +21,9 @@ from system import PATIENCE_S, SLOWNESS, Cluster, RedisServer, Sidecar, encode, 
 
 MB = 1 << 20
 BUFFER_BYTES = 64 * MB
-ALLOWED_BYTES = BUFFER_BYTES + 64 * MB
+# A sanitizer keeps what is freed, and shadows everything: there the figure says nothing about the daemon.
+SANITIZED = bool(os.environ.get("ASAN_OPTIONS") or os.environ.get("TSAN_OPTIONS"))
+ALLOWED_BYTES = 4096 * MB if SANITIZED else BUFFER_BYTES + 64 * MB
 HEALTHY_WITHIN_S = 2.0 * SLOWNESS
 IDLE_CLIENTS = int(os.environ.get("IDLE_CLIENTS", "2000"))
 GOOD = encode("SET", "k", "hello")
@@ -332,7 +334,7 @@ class BadAmounts(Case):
                 self.assertEqual(sock.recv(100), b"+PONG\r\n")
             self.ask_healthy()
             self.assertGreaterEqual(sidecar.metric("nearcached_clients"), IDLE_CLIENTS)
-            self.assertLess((sidecar.rss_bytes - before) / IDLE_CLIENTS, 8192)
+            self.assertLess((sidecar.rss_bytes - before) / IDLE_CLIENTS, 65536 if SANITIZED else 8192)
         finally:
             for sock in clients:
                 sock.close()
