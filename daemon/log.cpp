@@ -96,15 +96,15 @@ std::atomic<Level> g_level{Level::kInfo};
 std::atomic<Format> g_format{Format::kText};
 
 struct Backend {
-  explicit Backend(int fd)
-      : pool(std::make_shared<spdlog::details::thread_pool>(kQueueLinesMax, 1)),
-        logger(std::make_shared<spdlog::async_logger>("nearcached", std::make_shared<LineSink>(fd, g_lost), pool,
-                                                      spdlog::async_overflow_policy::overrun_oldest)) {
+  explicit Backend(int fd) : pool(std::make_shared<spdlog::details::thread_pool>(kQueueLinesMax, 1)) {
+    logger = std::make_shared<spdlog::async_logger>("nearcached", std::make_shared<LineSink>(fd, g_lost), pool,
+                                                    spdlog::async_overflow_policy::overrun_oldest);
     logger->set_level(spdlog::level::trace);
     logger->set_error_handler([](const std::string&) { g_lost.fetch_add(1, std::memory_order_relaxed); });
   }
-  std::shared_ptr<spdlog::details::thread_pool> pool;  // its end writes what is queued and joins the thread
+  // In this order: the pool goes first. Its end writes what is queued and joins the thread, which uses the logger's sink.
   std::shared_ptr<spdlog::async_logger> logger;
+  std::shared_ptr<spdlog::details::thread_pool> pool;
 };
 
 std::unique_ptr<Backend> g_backend;  // changed by init() and shutdown() only
