@@ -1,0 +1,50 @@
+// What holds for a key: the policy of the longest prefix that is configured for it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace nearcached::tiers {
+
+// How much a hit must be proven (docs/consistency.md).
+enum class Consistency : std::uint8_t {
+  kStrict,   // never from L1
+  kCausal,   // bounded, and after this client heard from elsewhere its hits wait for one probe
+  kBounded,  // proven no longer ago than max_staleness
+  kStaleOk,  // bounded; while the node can't be reached also what is unverified, up to max_stale
+};
+
+struct Policy {
+  std::string prefix;  // empty: the default
+  Consistency consistency = Consistency::kBounded;
+  std::int64_t max_staleness_us = 1'000'000;
+  std::int64_t max_stale_us = 60'000'000;  // with kStaleOk: how long ago the last proof of an entry may be
+  std::int64_t l1_ttl_us = 300'000'000;    // an entry lives at most this long
+};
+
+// Immutable. Looked up once per cached read: without namespaces a load and a branch, with them a binary search over sorted
+// prefixes. Threading: any.
+class Policies {
+ public:
+  // Prefixes must differ and not be empty, at most kNamespacesMax of them.
+  static constexpr std::size_t kNamespacesMax = 1024;
+  explicit Policies(Policy otherwise, std::vector<Policy> namespaces = {});
+
+  // Lives as long as *this.
+  [[nodiscard]] const Policy& of(std::string_view key) const noexcept;
+  [[nodiscard]] const Policy& otherwise() const noexcept { return otherwise_; }
+  [[nodiscard]] const std::vector<Policy>& namespaces() const noexcept { return namespaces_; }
+  // The smallest of all policies: how often links must be proven.
+  [[nodiscard]] std::int64_t max_staleness_min_us() const noexcept;
+  [[nodiscard]] std::int64_t max_stale_max_us() const noexcept;  // the largest among kStaleOk, 0: none
+
+ private:
+  Policy otherwise_;
+  std::vector<Policy> namespaces_;  // sorted by prefix
+  std::vector<std::size_t> parents_;  // by namespace: the longest other one that is a prefix of it, or its own index
+};
+
+}  // namespace nearcached::tiers
