@@ -2,7 +2,15 @@
 
 #include <algorithm>
 
+#include "tiers/coherence/rules.hpp"
+
 namespace nearcached::tiers {
+
+using coherence::enforced;
+using coherence::LinkTable;
+using coherence::Rule;
+using insight::MissReason;
+
 namespace {
 
 constexpr std::size_t kMaintainEntries = 2000;
@@ -11,39 +19,62 @@ constexpr std::size_t kMaintainEntries = 2000;
 
 NearCache::NearCache(const NearCacheOptions& options) : options_(options), store_(options.store) {}
 
-NearCache::Lookup NearCache::find(const l1::KeyRef& key, std::int64_t now_us) const noexcept {
-  using insight::MissReason;
+NearCache::Lookup NearCache::find(const l1::KeyRef& key, std::string_view variant, const Policy& policy,
+                                  std::int64_t heard_us, std::int64_t now_us) const noexcept {
   const l1::Entry* entry = store_.find(key);
-  if (entry == nullptr) return {nullptr, MissReason::kAbsent};
-  const l1::Stamp& stamp = entry->stamp();
-  if (!links_.proves(stamp.link, stamp.generation, now_us) || epochs_.of(stamp.slot) != stamp.slot_epoch) {
-    return {nullptr, MissReason::kUnverified};
+  if (entry == nullptr) return {};
+  const auto reply = entry->reply(variant);
+  if (!reply) return {};
+  Lookup found = judge(*entry, *reply, policy, heard_us, now_us);
+  if (found.reply) l1::Store::touch(*entry);
+  return found;
+}
+
+NearCache::Lookup NearCache::judge(const l1::Entry& entry, std::string_view reply, const Policy& policy,
+                                   std::int64_t heard_us, std::int64_t now_us) const noexcept {
+  const l1::Stamp& stamp = entry.stamp();
+  if (epochs_.of(stamp.slot) != stamp.slot_epoch && enforced(Rule::kEpochAtHit)) return {{}, MissReason::kUnverified};
+  if (entry.expires_at_ms() <= now_us / 1000) return {{}, MissReason::kExpired};
+  const bool same_generation = links_.generation(stamp.link) == stamp.generation || !enforced(Rule::kGenerationAtHit);
+  const std::int64_t proven_us = links_.proven_us(stamp.link);
+  const bool verified = now_us - policy.max_staleness_us < proven_us || !enforced(Rule::kVerifiedAtHit);
+  if (!same_generation || !verified) {
+    if (!may_serve_stale(stamp, policy, now_us)) return {{}, MissReason::kUnverified};
+    return {reply, MissReason::kAbsent, true, stamp.link};
   }
-  if (entry->expires_at_ms() <= now_us / 1000) return {nullptr, MissReason::kExpired};
-  l1::Store::touch(*entry);
-  return {entry, MissReason::kAbsent};
+  if (policy.consistency == Consistency::kCausal && enforced(Rule::kCausalWaits)) {
+    // Where nobody tells of changes there is nothing to wait for.
+    if (proven_us == LinkTable::kForever) return {{}, MissReason::kUnverified};
+    if (links_.delivered_us(stamp.link) <= heard_us) return {{}, MissReason::kUnproven, false, stamp.link};
+  }
+  return {reply};
+}
+
+bool NearCache::may_serve_stale(const l1::Stamp& stamp, const Policy& policy, std::int64_t now_us) const noexcept {
+  if (policy.consistency != Consistency::kStaleOk || links_.purged(stamp.link, stamp.generation)) return false;
+  const bool reachable = now_us - policy.max_staleness_us < links_.proven_us(stamp.link);
+  if (reachable && enforced(Rule::kStaleOnlyUnreachable)) return false;
+  const std::int64_t proof_us = links_.last_proof_us(stamp.link, stamp.generation);
+  return (proof_us != 0 && now_us - proof_us < policy.max_stale_us) || !enforced(Rule::kStaleBounded);
 }
 
 bool NearCache::holds(const coherence::FillBasis& basis, std::uint64_t hash) const noexcept {
-  return fences_.current(hash, basis.fence) && links_.generation(basis.link) == basis.generation &&
-         epochs_.of(basis.slot) == basis.slot_epoch;
+  return (fences_.current(hash, basis.fence) || !enforced(Rule::kFenceAtInstall)) &&
+         (links_.generation(basis.link) == basis.generation || !enforced(Rule::kGenerationAtInstall)) &&
+         (epochs_.of(basis.slot) == basis.slot_epoch || !enforced(Rule::kEpochAtInstall));
 }
 
 bool NearCache::install(const coherence::FillResult& result, std::uint32_t realm, std::int64_t now_us) {
   if (!options_.enabled || !result.cacheable) return false;
-  std::int64_t expires_us = result.sent_us + options_.ttl_us;
+  const Policy& policy = options_.policies.of(result.key);
+  std::int64_t expires_us = result.sent_us + policy.l1_ttl_us;
+  if (result.unwatched) expires_us = std::min(expires_us, result.sent_us + policy.max_staleness_us);
   if (result.expires_at_us != 0) expires_us = std::min(expires_us, result.expires_at_us);
   if (expires_us / 1000 <= now_us / 1000) return false;
   const coherence::FillBasis& basis = result.basis;
   const l1::Stamp stamp{basis.generation, basis.slot_epoch, basis.link, basis.slot};
-  // An installation moves the fence as well: an older read of the key on another connection must not replace it.
-  const auto still_current = [&] {
-    if (!holds(basis, result.hash)) return false;
-    fences_.bump(result.hash);
-    return true;
-  };
-  return store_.install({result.hash, realm, result.key}, result.reply, stamp, expires_us / 1000, now_us / 1000,
-                        still_current) == l1::InstallResult::kInstalled;
+  return store_.install({result.hash, realm, result.key}, result.variant, result.reply, stamp, expires_us / 1000,
+                        now_us / 1000, [&] { return holds(basis, result.hash); }) == l1::InstallResult::kInstalled;
 }
 
 void NearCache::erase(std::uint64_t hash, insight::InvalidationSource source, Counters& counters) {
@@ -52,42 +83,66 @@ void NearCache::erase(std::uint64_t hash, insight::InvalidationSource source, Co
   if (erased != 0) counters.invalidations[static_cast<std::size_t>(source)].add(erased);
 }
 
-void NearCache::on_invalidated(std::uint64_t hash, Counters& counters) {
-  fences_.bump(hash);
-  erase(hash, insight::InvalidationSource::kTracking, counters);
+void NearCache::on_invalidated(std::uint64_t hash, insight::InvalidationSource source, Counters& counters) {
+  if (enforced(Rule::kPushFencesAbsent)) fences_.bump(hash);
+  erase(hash, source, counters);
 }
 
 void NearCache::begin_write(std::uint64_t hash, Counters& counters) {
-  fences_.begin_write(hash);
+  if (enforced(Rule::kFenceFromDispatch)) fences_.begin_write(hash);
+  if (enforced(Rule::kFenceFromDispatch) && !enforced(Rule::kFenceUntilAnswered)) fences_.end_write(hash);
   erase(hash, insight::InvalidationSource::kOwnWrite, counters);
 }
 
 void NearCache::end_write(std::uint64_t hash, Counters& counters) {
-  fences_.end_write(hash);
-  erase(hash, insight::InvalidationSource::kOwnWrite, counters);
+  if (enforced(Rule::kFenceFromDispatch) && enforced(Rule::kFenceUntilAnswered)) fences_.end_write(hash);
+  if (enforced(Rule::kEraseBeforeAnswer)) erase(hash, insight::InvalidationSource::kOwnWrite, counters);
 }
 
 void NearCache::begin_write_all() {
-  fences_.begin_write_all();
-  links_.bump_all();
+  if (enforced(Rule::kPurgeKillsFlights)) fences_.begin_write_all();
+  links_.purge_all();
 }
 
 void NearCache::end_write_all(Counters& counters) {
-  fences_.end_write_all();
-  links_.bump_all();
+  if (enforced(Rule::kPurgeKillsFlights)) fences_.end_write_all();
+  links_.purge_all();
   counters.invalidations[static_cast<std::size_t>(insight::InvalidationSource::kFlush)].add();
 }
 
 void NearCache::on_read_past(std::uint64_t hash) {
-  if (!options_.enabled) return;
+  if (!options_.enabled || !enforced(Rule::kReadPastErases)) return;
   fences_.bump(hash);
   store_.erase(hash, l1::Removal::kInvalidated);
+}
+
+std::size_t NearCache::purge_prefix(std::string_view prefix) {
+  if (!options_.enabled) return 0;
+  // First the fences: what is installed behind the walk's back was read after this.
+  if (enforced(Rule::kPurgeKillsFlights)) fences_.bump_all();
+  return store_.erase_if([prefix](const l1::Entry& entry) { return entry.key().starts_with(prefix); });
+}
+
+std::size_t NearCache::apply_topology(const upstream::TopologyPtr& topology) {
+  topology_version_.store(topology->version);
+  std::size_t moved = 0;
+  if (topology_ && topology->cluster) {
+    for (std::uint16_t slot = 0; slot < protocol::kSlotCount; ++slot) {
+      const upstream::Endpoint* before = topology_->node_of(slot);
+      const upstream::Endpoint* now = topology->node_of(slot);
+      if ((before == nullptr) == (now == nullptr) && (before == nullptr || *before == *now)) continue;
+      if (enforced(Rule::kEpochByTopology)) epochs_.bump(slot);
+      ++moved;
+    }
+  }
+  topology_ = topology;
+  return moved;
 }
 
 void NearCache::maintain(std::int64_t now_us) {
   store_.maintain(now_us / 1000, kMaintainEntries, [this](const l1::Entry& entry) {
     const l1::Stamp& stamp = entry.stamp();
-    return links_.generation(stamp.link) != stamp.generation || epochs_.of(stamp.slot) != stamp.slot_epoch;
+    return links_.purged(stamp.link, stamp.generation) || epochs_.of(stamp.slot) != stamp.slot_epoch;
   });
 }
 

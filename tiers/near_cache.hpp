@@ -3,6 +3,8 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <string_view>
 
 #include "tiers/coherence/fence_table.hpp"
@@ -11,20 +13,26 @@
 #include "tiers/coherence/slot_epochs.hpp"
 #include "tiers/insight/counters.hpp"
 #include "tiers/l1/store.hpp"
+#include "tiers/policies.hpp"
 
 namespace nearcached::tiers {
 
 struct NearCacheOptions {
   l1::Options store;
   bool enabled = true;
-  std::int64_t ttl_us = 300'000'000;  // an entry lives at most this long
+  Policies policies{Policy{}};
 };
 
-// A hit is served only while everything it stands on holds: its connection's generation and verification, its slot's epoch,
-// its TTL. Writes are fenced from dispatch to acknowledgement. In every path that makes an entry untrue the fence moves
-// first and the entry is erased second; install() checks the fence under the lock that erase takes, so one of the two always
-// sees the other. Keys are erased by their hash, in all realms: dropping one too many is always safe, and nobody has to
-// keep a copy of a key until its write is acknowledged.
+// A hit is served only while everything it stands on holds: its connection's generation and proof, its slot's epoch, its
+// deadline. What is unverified stays, to be read again on demand, and is served meanwhile only where the policy is stale_ok.
+//
+// Writes are fenced from dispatch to acknowledgement. In every path that makes an entry untrue the fence moves first and the
+// entry is erased second; install() checks the fence under the lock that erase takes, so one of the two always sees the
+// other. Keys are erased by their hash, in all realms: dropping one too many is always safe, and nobody has to keep a copy
+// of a key until its write is acknowledged.
+//
+// An installation does not move the fence: all fills of a key and realm come over one connection, in the order in which the
+// node read them, so an older one can't come after a newer one (docs/consistency.md).
 //
 // Threading: all functions from any thread; find() under a l1::Store::ReadGuard.
 class NearCache {
@@ -34,22 +42,26 @@ class NearCache {
   explicit NearCache(const NearCacheOptions& options);
 
   struct Lookup {
-    const l1::Entry* entry = nullptr;  // a hit, valid until the thread's ReadGuard ends
+    std::optional<std::string_view> reply;  // a hit, valid until the thread's ReadGuard ends
     insight::MissReason reason = insight::MissReason::kAbsent;
+    bool stale = false;       // a hit that is unverified, by its policy
+    std::uint16_t link = 0;   // of kUnproven: the connection that must prove itself
   };
-  // The hit path: no lock, no allocation, no clock.
-  [[nodiscard]] Lookup find(const l1::KeyRef& key, std::int64_t now_us) const noexcept;
+  // The hit path: no lock, no allocation, no clock. `heard_us`: when this client was last told something that did not come
+  // from L1; the causal level asks for a proof from after that. Never called with a kStrict policy.
+  [[nodiscard]] Lookup find(const l1::KeyRef& key, std::string_view variant, const Policy& policy, std::int64_t heard_us,
+                            std::int64_t now_us) const noexcept;
 
   // Keeps what a fill read, if all it stood on still holds. True if it was kept.
   bool install(const coherence::FillResult& result, std::uint32_t realm, std::int64_t now_us);
 
   // L1 never keeps so large a reply.
   [[nodiscard]] bool too_large(const coherence::FillResult& result) const {
-    return result.key.size() + result.reply.size() > options_.store.max_item_bytes;
+    return result.key.size() + result.variant.size() + result.reply.size() > options_.store.max_item_bytes;
   }
 
-  // The upstream said that the key changed.
-  void on_invalidated(std::uint64_t hash, Counters& counters);
+  // The upstream, or a peer, said that the key changed.
+  void on_invalidated(std::uint64_t hash, insight::InvalidationSource source, Counters& counters);
 
   // An own write, from its dispatch to its acknowledgement, its failure included. Erases at both ends: the second time
   // before the client is answered.
@@ -62,21 +74,31 @@ class NearCache {
   // the key must not go back in time for him.
   void on_read_past(std::uint64_t hash);
 
-  // The topology that workers are about to be told. A read that was routed by an older one is not made for L1: the node it
-  // names may not know yet that it lost the slot.
-  void set_topology_version(std::uint64_t version) { topology_version_.store(version); }
+  // Drops every key that begins with it, in all realms; fills under way are not installed. Walks the whole store, a few
+  // milliseconds per 100,000 entries, holding a shard's lock for a moment at a time: not for a worker's thread. Returns how
+  // many entries went.
+  std::size_t purge_prefix(std::string_view prefix);
+
+  // The topology that workers are about to be told. A slot that changed its owner gets a new epoch first. A read that was
+  // routed by an older topology is not made for L1: the node it names may not know yet that it lost the slot. Returns how
+  // many slots moved. One caller.
+  std::size_t apply_topology(const upstream::TopologyPtr& topology);
   [[nodiscard]] std::uint64_t topology_version() const { return topology_version_.load(); }
 
   // Background work of L1, bounded. One caller.
   void maintain(std::int64_t now_us);
 
   [[nodiscard]] bool enabled() const { return options_.enabled; }
+  [[nodiscard]] const Policies& policies() const { return options_.policies; }
   [[nodiscard]] l1::Store& store() { return store_; }
   [[nodiscard]] coherence::FenceTable& fences() { return fences_; }
   [[nodiscard]] coherence::SlotEpochs& epochs() { return epochs_; }
   [[nodiscard]] coherence::LinkTable& links() { return links_; }
 
  private:
+  [[nodiscard]] Lookup judge(const l1::Entry& entry, std::string_view reply, const Policy& policy, std::int64_t heard_us,
+                             std::int64_t now_us) const noexcept;
+  [[nodiscard]] bool may_serve_stale(const l1::Stamp& stamp, const Policy& policy, std::int64_t now_us) const noexcept;
   [[nodiscard]] bool holds(const coherence::FillBasis& basis, std::uint64_t hash) const noexcept;
   void erase(std::uint64_t hash, insight::InvalidationSource source, Counters& counters);
 
@@ -85,6 +107,7 @@ class NearCache {
   coherence::SlotEpochs epochs_;
   coherence::LinkTable links_;
   l1::Store store_;
+  upstream::TopologyPtr topology_;  // of apply_topology's caller
   std::atomic<std::uint64_t> topology_version_{0};
 };
 

@@ -1,11 +1,10 @@
 #include "tiers/coherence/fill_link.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <utility>
 
 #include "protocol/writer.hpp"
-#include "tiers/upstream/cluster_nodes.hpp"
+#include "tiers/coherence/rules.hpp"
 
 namespace nearcached::tiers::coherence {
 namespace {
@@ -25,156 +24,230 @@ bool means_elsewhere(std::string_view error) {
   return std::find(std::begin(kElsewhere), std::end(kElsewhere), code) != std::end(kElsewhere);
 }
 
-// The text behind `name` in a map reply, empty if it is not there.
-std::string_view field(const protocol::ReplyTree& tree, std::string_view name) {
-  if (tree.root().type != ReplyType::kMap && tree.root().type != ReplyType::kArray) return {};
-  const auto& nodes = tree.nodes();
-  std::size_t at = 1;
-  for (std::uint32_t i = 0; i + 1 < tree.root().children; i += 2) {
-    const std::size_t value = at + nodes[at].subtree;
-    if (nodes[at].text == name) return nodes[value].text;
-    at = value + nodes[value].subtree;
+// What a command says of a key that does not exist, and of no other that would matter: nil, 0, nothing, or an array of these
+// (HMGET, SMISMEMBER). An empty string is not among them: GET says it of a key that exists.
+bool says_absent(std::string_view reply) {
+  if (reply == "_\r\n" || reply == ":0\r\n" || reply == ":-2\r\n" || reply == "+none\r\n" || reply == "*0\r\n" ||
+      reply == "%0\r\n" || reply == "~0\r\n") {
+    return true;
   }
-  return {};
-}
-
-// What INFO commandstats says of a command: "calls=N,usec=N,..."; empty if it was never called.
-std::string_view statistics_of(std::string_view stats, std::string_view command) {
-  return upstream::info_field(stats, "cmdstat_" + std::string(command));
-}
-
-std::uint64_t calls_of(std::string_view stats, std::string_view command) {
-  constexpr std::string_view kCalls = "calls=";
-  const std::string_view text = statistics_of(stats, command);
-  std::uint64_t calls = 0;
-  if (text.starts_with(kCalls)) std::from_chars(text.data() + kCalls.size(), text.data() + text.size(), calls);
-  return calls;
+  if (reply.empty() || reply.front() != '*') return false;
+  reply.remove_prefix(std::min(reply.size(), reply.find("\r\n") + 2));
+  while (reply.starts_with("_\r\n")) reply.remove_prefix(3);
+  while (reply.starts_with(":0\r\n")) reply.remove_prefix(4);
+  return reply.empty();
 }
 
 }  // namespace
 
 struct FillLink::Flight {
+  std::uint64_t id = 0;  // of the key and the variant
   std::string key;
+  std::string command;
+  std::string variant;
   std::uint64_t hash = 0;
+  std::uint16_t slot = 0;
+  protocol::Caching caching = protocol::Caching::kKey;
+  bool audit = false;
+  bool waiting = false;        // not yet sent
+  std::int64_t since_us = 0;   // it has waited
   std::int64_t sent_us = 0;
   FillBasis basis;
-  std::string value;  // the reply of the read, kept until the TTL's is in
+  std::string value;           // the reply of the read, kept until the TTL's is in
+  std::int64_t ttl_ms = -1;    // least of the key's and the fields' it named; -2: the key is gone; below: not known
+  bool unwatched = false;
   std::vector<FillWaiter> waiters;
 };
 
 FillLink::FillLink(FillLinkOptions options, std::uint16_t link, FenceTable& fences, SlotEpochs& epochs, LinkTable& links,
                    FillLinkEvents& events)
-    : options_(std::move(options)), link_(link), fences_(fences), epochs_(epochs), links_(links), events_(events) {}
+    : options_(std::move(options)),
+      link_(link),
+      fences_(fences),
+      epochs_(epochs),
+      links_(links),
+      events_(events),
+      inbox_({options_.bus_publisher, options_.max_staleness_us}) {}
 
 FillLink::~FillLink() = default;
 
-void FillLink::enter(FillLinkState state, std::string reason) {
-  state_ = state;
-  reason_ = std::move(reason);
-  events_.on_state(state_, reason_);
-}
-
 void FillLink::send(Expected what, std::initializer_list<std::string_view> args, std::int64_t now_us) {
   protocol::append_command(output_, args);
-  awaited_.push_back({what, now_us, nullptr, nullptr});
-}
-
-void FillLink::connected(std::int64_t now_us) {
-  enter(FillLinkState::kGreeting, {});
-  const upstream::Credentials& who = options_.credentials;
-  if (who.empty()) {
-    send(Expected::kGreeting, {"HELLO", "3"}, now_us);
-  } else {
-    const std::string_view user = who.user.empty() ? std::string_view("default") : std::string_view(who.user);
-    send(Expected::kGreeting, {"HELLO", "3", "AUTH", user, who.password}, now_us);
-  }
-  if (options_.database != 0) send(Expected::kSelect, {"SELECT", std::to_string(options_.database)}, now_us);
-  send(Expected::kTracking, {"CLIENT", "TRACKING", "ON"}, now_us);
-  send_probe(now_us);
+  awaited_.push_back({what, now_us});
 }
 
 void FillLink::disconnected() {
-  links_.lose(link_);
-  proving_ = view_known_ = false;
+  // Entries that live by their deadline alone do so without the connection as well.
+  if (granted_ != ChangeSource::kTtl && enforced(Rule::kLossAtOnce)) links_.lose(link_);
+  proving_ = view_known_ = source_known_ = false;
   swaps_seen_.reset();
   output_.clear();
   framer_ = protocol::ReplyFramer();
   scanned_ = 0;
-  current_.clear();
+  subscriptions_left_ = 0;
+  channels_.clear();
+  inbox_.clear();
   std::deque<Awaited> lost;
   lost.swap(awaited_);
   reads_ = 0;
   if (state_ != FillLinkState::kRefused) enter(FillLinkState::kClosed, "connection lost");
   for (const Awaited& awaited : lost) {
-    if (awaited.flight) answer(*awaited.flight, FillResult{});
-    if (awaited.then) awaited.then();
+    if (!awaited.last) continue;
+    forget(*awaited.last);
+    answer(*awaited.last, FillResult{});
   }
+  end_barriers();
 }
 
 bool FillLink::tick(std::int64_t now_us) {
+  expire_waiting(now_us);
   if (state_ == FillLinkState::kClosed || state_ == FillLinkState::kRefused) return true;
   // Bytes that come are progress, however late: a stalled loop, or one long reply, is no silence.
   if (!awaited_.empty() && now_us - std::max(awaited_.front().sent_us, last_received_us_) > options_.reply_timeout_us) {
     return false;
   }
-  if (now_us - probe_sent_us_ >= options_.max_staleness_us / 3) send_probe(now_us);
+  if (source_known_ && source() == ChangeSource::kBus && inbox_.tick(now_us)) gap();
+  const bool needs_view = source() == ChangeSource::kBus && options_.cluster && channels_.empty();
+  if ((source_known_ || needs_view) && now_us - probe_sent_us_ >= options_.max_staleness_us / 3) send_probe(now_us);
+  // An ACL that was widened, a server that was upgraded: better than what we have?
+  const bool could_be_better = source_known_ && source_ != 0 && options_.sources.front() == ChangeSource::kTracking;
+  if (could_be_better && now_us - source_asked_us_ >= kBetterSourceUs) {
+    source_asked_us_ = now_us;
+    send(Expected::kTracking, {"CLIENT", "TRACKING", "ON"}, now_us);
+  }
   return true;
 }
 
-void FillLink::send_probe(std::int64_t now_us) {
-  // One probe at a time: a second one would only prove what the first is about to.
-  const auto is_probe = [](const Awaited& a) { return a.what >= Expected::kProbeHello && a.what <= Expected::kProbeStats; };
-  if (std::any_of(awaited_.begin(), awaited_.end(), is_probe)) return;
-  probe_sent_us_ = now_us;
-  probe_good_ = true;
-  send(Expected::kProbeHello, {"HELLO"}, now_us);
-  if (options_.cluster) {
-    send(Expected::kProbeInfo, {"CLUSTER", "INFO"}, now_us);
-    send(Expected::kProbeNodes, {"CLUSTER", "NODES"}, now_us);
-  } else if (!options_.swapdb_never) {
-    send(Expected::kProbeStats, {"INFO", "commandstats"}, now_us);
-  }
+FillBasis FillLink::basis_of(std::uint64_t hash, std::uint16_t slot) const {
+  return {fences_.capture(hash), links_.generation(link_), epochs_.of(slot), link_, slot};
 }
 
-bool FillLink::submit(std::string_view key, std::uint64_t hash, std::uint16_t slot, FillWaiter waiter, std::int64_t now_us) {
-  if (state_ != FillLinkState::kServing || !proving_) return false;
-  if (options_.cluster && !owned_.test(slot)) return false;
-  const FillBasis basis{fences_.capture(hash), links_.generation(link_), epochs_.of(slot), link_, slot};
-  if (const auto found = current_.find(hash); found != current_.end()) {
+bool FillLink::join(Flight& flight, FillWaiter waiter) {
+  // One that has not left yet reads what is true when it does. One that has left is joined only while nothing has happened.
+  if (!flight.waiting) {
+    const FillBasis basis = basis_of(flight.hash, flight.slot);
+    const bool same = flight.basis.fence == basis.fence && flight.basis.generation == basis.generation &&
+                      flight.basis.slot_epoch == basis.slot_epoch;
+    if (!same && enforced(Rule::kJoinOnSameBasis)) return false;
+  }
+  if (flight.waiters.size() >= options_.joined_max) return false;
+  flight.waiters.push_back(waiter);
+  ++joined_;
+  return true;
+}
+
+bool FillLink::submit(const FillRead& read, FillWaiter waiter, std::int64_t now_us) {
+  if (state_ == FillLinkState::kRefused) return false;
+  if (options_.cluster && view_known_ && !owned_.test(read.slot)) return false;
+  const std::uint64_t id = read.variant.empty() ? read.hash : read.hash ^ std::hash<std::string_view>()(read.variant);
+  if (const auto found = current_.find(id); !read.audit && found != current_.end()) {
     Flight& flight = *found->second;
-    const bool same = flight.key == key && flight.basis.fence == basis.fence &&
-                      flight.basis.generation == basis.generation && flight.basis.slot_epoch == basis.slot_epoch;
-    if (same && flight.waiters.size() < options_.joined_max) {
-      flight.waiters.push_back(waiter);
-      ++joined_;
-      return true;
+    if (flight.key == read.key && flight.variant == read.variant && join(flight, waiter)) return true;
+  }
+  const bool now = may_send() && reads_ < options_.in_flight_max && waiting_.empty();
+  if (!now && (waiting_.size() >= options_.waiting_max || read.audit)) return false;
+  auto flight = std::make_unique<Flight>();
+  flight->id = id;
+  flight->key = read.key;
+  flight->command = read.command;
+  flight->variant = read.variant;
+  flight->hash = read.hash;
+  flight->slot = read.slot;
+  flight->caching = read.caching;
+  flight->audit = read.audit;
+  flight->since_us = now_us;
+  flight->waiters.push_back(waiter);
+  if (!read.audit) current_[id] = flight.get();
+  if (now) {
+    start(std::move(flight), now_us);
+  } else {
+    flight->waiting = true;
+    waiting_.push_back(std::move(flight));
+  }
+  return true;
+}
+
+void FillLink::start(std::unique_ptr<Flight> flight, std::int64_t now_us) {
+  flight->waiting = false;
+  flight->sent_us = now_us;
+  flight->basis = basis_of(flight->hash, flight->slot);
+  // A flight that left while a write was under way is nobody else's: a reader after the write must not get its value.
+  if (!flight->basis.fence.open() && enforced(Rule::kJoinOnSameBasis)) forget(*flight);
+  ++reads_;
+  output_.append(flight->command);
+  awaited_.push_back({Expected::kValue, now_us, flight.get()});
+  send(Expected::kTtl, {"PTTL", flight->key}, now_us);
+  awaited_.back().flight = flight.get();
+  const bool hash_read = flight->caching != protocol::Caching::kKey && enforced(Rule::kFieldExpiry);
+  if (flight->caching == protocol::Caching::kFields && field_expiry_ == FieldExpiry::kPaired && hash_read) {
+    send_field_ttl(*flight, now_us);
+  } else if (hash_read && field_expiry_ != FieldExpiry::kNone) {
+    flight->unwatched = true;
+  }
+  awaited_.back().last = std::move(flight);
+}
+
+void FillLink::send_field_ttl(const Flight& flight, std::int64_t now_us) {
+  protocol::RequestParser parser;
+  std::vector<std::string_view> args{"HPTTL", flight.key, "FIELDS"};
+  std::string count;
+  if (parser.parse(flight.command, {}) == protocol::ParseStatus::kComplete && parser.args().size() > 2) {
+    count = std::to_string(parser.args().size() - 2);
+    args.push_back(count);
+    args.insert(args.end(), parser.args().begin() + 2, parser.args().end());
+  }
+  protocol::append_command(output_, args);
+  awaited_.push_back({Expected::kFieldTtl, now_us, awaited_.back().flight});
+}
+
+void FillLink::start_waiting(std::int64_t now_us) {
+  while (may_send() && reads_ < options_.in_flight_max && !waiting_.empty()) {
+    std::unique_ptr<Flight> flight = std::move(waiting_.front());
+    waiting_.pop_front();
+    if (options_.cluster && !owned_.test(flight->slot)) {
+      forget(*flight);
+      answer(*flight, FillResult{});
+    } else {
+      start(std::move(flight), now_us);
     }
   }
-  if (reads_ >= options_.reads_max) return false;
-  auto flight = std::make_unique<Flight>();
-  flight->key = key;
-  flight->hash = hash;
-  flight->sent_us = now_us;
-  flight->basis = basis;
-  flight->waiters.push_back(waiter);
-  // A flight that left while a write was under way is nobody else's: a reader after the write must not get its value.
-  if (basis.fence.open()) {
-    current_[hash] = flight.get();
-  } else {
-    current_.erase(hash);
+}
+
+void FillLink::expire_waiting(std::int64_t now_us) {
+  if (may_send()) return;
+  while (!waiting_.empty() && (now_us - waiting_.front()->since_us > options_.hold_us || state_ == FillLinkState::kRefused)) {
+    const std::unique_ptr<Flight> flight = std::move(waiting_.front());
+    waiting_.pop_front();
+    forget(*flight);
+    answer(*flight, FillResult{});
   }
-  ++reads_;
-  send(Expected::kValue, {"GET", key}, now_us);
-  send(Expected::kTtl, {"PTTL", key}, now_us);
-  awaited_.back().flight = std::move(flight);
+}
+
+void FillLink::forget(const Flight& flight) {
+  if (const auto found = current_.find(flight.id); found != current_.end() && found->second == &flight) {
+    current_.erase(found);
+  }
+}
+
+bool FillLink::barrier(std::function<void()> then, std::int64_t since_us, std::int64_t now_us) {
+  if (state_ != FillLinkState::kServing) return false;
+  next_barriers_.push_back({std::move(then), since_us});
+  if (barriers_.empty()) send_barrier(now_us);
   return true;
 }
 
-bool FillLink::barrier(std::function<void()> then, std::int64_t now_us) {
-  if (state_ != FillLinkState::kServing) return false;
-  send(Expected::kBarrier, {"PING"}, now_us);
-  awaited_.back().then = std::move(then);
-  return true;
+void FillLink::send_barrier(std::int64_t now_us) {
+  barriers_.swap(next_barriers_);
+  std::int64_t sent_us = now_us;
+  for (const Barrier& barrier : barriers_) sent_us = std::max(sent_us, barrier.since_us + 1);
+  send(Expected::kBarrier, {"PING"}, sent_us);
+}
+
+void FillLink::end_barriers() {
+  std::vector<Barrier> ended = std::exchange(barriers_, {});
+  std::vector<Barrier> more = std::exchange(next_barriers_, {});
+  for (const Barrier& barrier : ended) barrier.then();
+  for (const Barrier& barrier : more) barrier.then();
 }
 
 std::optional<std::size_t> FillLink::received(std::string_view bytes, std::int64_t now_us) {
@@ -192,178 +265,142 @@ std::optional<std::size_t> FillLink::received(std::string_view bytes, std::int64
   return consumed;
 }
 
-bool FillLink::handle_frame(std::string_view frame, std::int64_t) {
+bool FillLink::handle_frame(std::string_view frame, std::int64_t now_us) {
   if (framer_.type() == '>') {
     // An invalidation that can't be read is one that was not heard.
-    return handle_push(frame);
+    return handle_push(frame, now_us);
   }
   if (awaited_.empty()) return false;
   Awaited awaited = std::move(awaited_.front());
   awaited_.pop_front();
-  if (framer_.nested_push()) {
+  if (framer_.nested_push() && enforced(Rule::kNestedPush)) {
     if (!tree_.parse(frame)) return false;
     // The views are into `frame`, the tree is used again for each of them.
     const std::vector<std::string_view> pushes = tree_.pushes();
     for (const std::string_view push : pushes) {
-      if (!handle_push(push)) return false;
+      if (!handle_push(push, now_us)) return false;
     }
   }
-  handle_reply(std::move(awaited), frame);
+  links_.deliver(link_, std::max(awaited.sent_us, links_.delivered_us(link_)));
+  handle_reply(std::move(awaited), frame, now_us);
   return state_ != FillLinkState::kRefused;
 }
 
-bool FillLink::handle_push(std::string_view frame) {
+bool FillLink::handle_push(std::string_view frame, std::int64_t now_us) {
   if (!tree_.parse(frame)) return false;
   if (tree_.root().children < 2) return true;
   const auto& nodes = tree_.nodes();
-  if (nodes[1].text != "invalidate") return true;
-  const std::size_t list = 1 + nodes[1].subtree;
+  const std::string_view kind = nodes[1].text;
+  const std::size_t second = 1 + nodes[1].subtree;
+  if (kind == "invalidate") {
+    handle_invalidation(second);
+  } else if ((kind == "message" || kind == "smessage") && tree_.root().children == 3) {
+    return handle_message(nodes[second + nodes[second].subtree].text, now_us);
+  } else if (kind == "subscribe" || kind == "ssubscribe" || kind == "unsubscribe" || kind == "sunsubscribe") {
+    handle_subscription(kind, now_us);
+  }
+  return true;
+}
+
+void FillLink::handle_invalidation(std::size_t list) {
+  const auto& nodes = tree_.nodes();
   if (nodes[list].type == ReplyType::kNull) {
     ++invalidations_;
-    links_.bump(link_);
+    if (!enforced(Rule::kNullPushPurges)) return;
+    links_.purge(link_);
     events_.on_invalidated_all();
-    return true;
+    return;
   }
   for (std::size_t at = list + 1; at < list + nodes[list].subtree; at += nodes[at].subtree) {
     ++invalidations_;
     events_.on_invalidated(nodes[at].text);
   }
-  return true;
 }
 
-void FillLink::handle_reply(Awaited awaited, std::string_view frame) {
+void FillLink::handle_reply(Awaited awaited, std::string_view frame, std::int64_t now_us) {
   switch (awaited.what) {
-    case Expected::kValue:
-      // The flight hangs on the TTL's place, right behind.
-      awaited_.front().flight->value.assign(frame);
+    case Expected::kValue: awaited.flight->value.assign(frame); return;
+    case Expected::kTtl: take_ttl(*awaited.flight, frame); break;
+    case Expected::kFieldTtl: take_field_ttl(*awaited.flight, frame); break;
+    case Expected::kBarrier: {
+      const std::vector<Barrier> ended = std::exchange(barriers_, {});
+      if (!next_barriers_.empty()) send_barrier(now_us);
+      for (const Barrier& barrier : ended) barrier.then();
       return;
-    case Expected::kTtl: {
-      --reads_;
-      const std::unique_ptr<Flight> flight = std::move(awaited.flight);
-      if (const auto found = current_.find(flight->hash); found != current_.end() && found->second == flight.get()) {
-        current_.erase(found);
+    }
+    default:
+      if (!tree_.parse(frame)) {
+        refuse("a reply that is not RESP");
+      } else if (awaited.what <= Expected::kSubscribe) {
+        handle_greeting(awaited, now_us);
+      } else {
+        handle_probe(awaited, now_us);
       }
-      const bool known = tree_.parse(frame) && tree_.root().type == ReplyType::kInteger;
-      finish(*flight, known ? tree_.root().integer() : 0, known);
       return;
-    }
-    case Expected::kBarrier: awaited.then(); return;
-    default: break;
   }
-  if (!tree_.parse(frame)) {
-    refuse("a reply that is not RESP");
-  } else if (awaited.what <= Expected::kTracking) {
-    handle_greeting(awaited);
-  } else {
-    handle_probe(awaited);
-  }
+  if (!awaited.last) return;
+  --reads_;
+  forget(*awaited.last);
+  finish(*awaited.last);
+  start_waiting(now_us);
 }
 
-void FillLink::handle_greeting(const Awaited& awaited) {
-  const protocol::ReplyNode& root = tree_.root();
-  if (root.type == ReplyType::kError || root.type == ReplyType::kBulkError) {
-    const char* what = awaited.what == Expected::kGreeting   ? "HELLO 3 refused: "
-                       : awaited.what == Expected::kTracking ? "CLIENT TRACKING refused: "
-                                                             : "SELECT refused: ";
-    refuse(what + std::string(root.text));
-  } else if (awaited.what == Expected::kGreeting && field(tree_, "proto") != "3") {
-    refuse("HELLO 3 did not switch to RESP3");
-  }
+void FillLink::take_ttl(Flight& flight, std::string_view frame) {
+  const bool known = tree_.parse(frame) && tree_.root().type == ReplyType::kInteger;
+  flight.ttl_ms = known ? tree_.root().integer() : -3;
 }
 
-void FillLink::handle_probe(const Awaited& awaited) {
-  const protocol::ReplyNode& root = tree_.root();
-  if (root.type == ReplyType::kError || root.type == ReplyType::kBulkError) {
-    probe_good_ = false;
-    // What the ACL forbids stays forbidden: no use in asking on. Everything else may pass.
-    if (root.text.substr(0, 6) == "NOPERM") {
-      refuse("a probe was refused: " + std::string(root.text));
-      return;
-    }
-  } else if (!probe_reply_good(awaited.what)) {
-    probe_good_ = false;
+void FillLink::take_field_ttl(Flight& flight, std::string_view frame) {
+  // A field that is not there (-2) is like one without a TTL (-1): its creation is signalled.
+  if (!tree_.parse(frame) || (tree_.root().type != ReplyType::kArray && tree_.root().type != ReplyType::kNull)) {
+    flight.unwatched = true;
+    return;
   }
-  const bool last = options_.cluster        ? awaited.what == Expected::kProbeNodes
-                    : options_.swapdb_never ? awaited.what == Expected::kProbeHello
-                                            : awaited.what == Expected::kProbeStats;
-  if (last) probe_done(awaited.sent_us);
-}
-
-bool FillLink::probe_reply_good(Expected what) {
-  switch (what) {
-    case Expected::kProbeHello: return field(tree_, "role") == "master";
-    case Expected::kProbeInfo: return upstream::parse_cluster_info(tree_.root().text).state == upstream::ClusterState::kOk;
-    case Expected::kProbeNodes: return own_view_good();
-    case Expected::kProbeStats: return swaps_unchanged();
-    default: return false;
+  const auto& nodes = tree_.nodes();
+  for (std::size_t at = 1; at < nodes.size(); at += nodes[at].subtree) {
+    const std::int64_t ttl_ms = nodes[at].integer(-1);
+    if (ttl_ms >= 0 && flight.ttl_ms >= -1) flight.ttl_ms = flight.ttl_ms == -1 ? ttl_ms : std::min(flight.ttl_ms, ttl_ms);
   }
 }
 
-bool FillLink::own_view_good() {
-  const auto view = upstream::parse_own_view(tree_.root().text);
-  if (!view) return false;
-  if (view_known_) {
-    const auto changed = owned_ ^ view->owned;
-    for (std::size_t slot = 0; changed.any() && slot < changed.size(); ++slot) {
-      if (changed.test(slot)) epochs_.bump(static_cast<std::uint16_t>(slot));
-    }
-    if (changed.any()) events_.on_slots_moved(changed.count());
+bool FillLink::may_keep(const Flight& flight) const {
+  const char type = flight.value.front();
+  if (flight.audit || (!flight.basis.fence.open() && enforced(Rule::kFenceAtInstall))) return false;
+  if ((type == '-' || type == '!') && enforced(Rule::kErrorsNotCached)) return false;
+  if (flight.ttl_ms < -2) return false;
+  if (flight.ttl_ms == -2) {
+    // Gone: if something was read it went in between. Absent: it may be created on another node while the slot is open.
+    const bool closed = !options_.cluster || !open_.test(flight.slot) || !enforced(Rule::kAbsentInClosedSlots);
+    return closed && (says_absent(flight.value) || !enforced(Rule::kGoneByPttl));
   }
-  owned_ = view->owned;
-  view_known_ = true;
-  return view->role == upstream::NodeRole::kPrimary;
+  // Created in between: its push is here or on its way, and without a source of pushes nobody would tell.
+  return !flight.variant.empty() || flight.value != "_\r\n";
 }
 
-bool FillLink::swaps_unchanged() {
-  const std::string_view stats = tree_.root().text;
-  const std::uint64_t swaps = calls_of(stats, "swapdb");
-  // A reset of the statistics may have taken a SWAPDB with it. It is seen by its own line, which comes with the first reset
-  // and changes with the next, and by our polls, which are counted as well and must have grown.
-  const std::uint64_t polls = calls_of(stats, "info");
-  const std::string_view resets = statistics_of(stats, "config|resetstat");
-  const bool reset = polls <= stats_calls_seen_ || resets != resets_seen_;
-  if (swaps_seen_.has_value() && (reset || swaps != *swaps_seen_)) {
-    links_.bump(link_);
-    events_.on_invalidated_all();
-  }
-  swaps_seen_ = swaps;
-  stats_calls_seen_ = polls;
-  resets_seen_ = resets;
-  return true;
-}
-
-void FillLink::probe_done(std::int64_t sent_us) {
-  proving_ = probe_good_;
-  if (!proving_) return;
-  links_.verify_until(link_, sent_us + options_.max_staleness_us);
-  if (state_ == FillLinkState::kGreeting) enter(FillLinkState::kServing, {});
-}
-
-void FillLink::refuse(std::string reason) {
-  links_.lose(link_);
-  enter(FillLinkState::kRefused, std::move(reason));
-}
-
-void FillLink::finish(Flight& flight, std::int64_t ttl_ms, bool ttl_known) {
+void FillLink::finish(Flight& flight) {
   FillResult result;
   const char type = flight.value.empty() ? '\0' : flight.value.front();
   const bool error = type == '-' || type == '!';
-  if (type == '\0' || (error && means_elsewhere(std::string_view(flight.value).substr(1)))) {
+  if (type == '\0' || (error && means_elsewhere(std::string_view(flight.value).substr(1)) &&
+                       enforced(Rule::kErrorsNotCached))) {
     answer(flight, result);
     return;
   }
   result.answered = true;
   result.reply = flight.value;
-  // -2: the key is gone, though a value was read: it expired in between. A nil is not kept at all.
-  result.cacheable =
-      type == '$' && !flight.value.starts_with("$-1") && ttl_known && ttl_ms != -2 && flight.basis.fence.open();
-  result.expires_at_us = ttl_ms >= 0 ? flight.sent_us + std::min(ttl_ms, kTtlMsMax) * 1000 : 0;
+  result.cacheable = may_keep(flight);
+  result.unwatched = flight.unwatched || (source() == ChangeSource::kTtl && !options_.ttl_is_bound);
+  const bool expires = flight.ttl_ms >= 0 && enforced(Rule::kExpiryFromPttl);
+  result.expires_at_us = expires ? flight.sent_us + std::min(flight.ttl_ms, kTtlMsMax) * 1000 : 0;
   answer(flight, result);
 }
 
 void FillLink::answer(const Flight& flight, FillResult result) {
   result.key = flight.key;
   result.hash = flight.hash;
+  result.command = flight.command;
+  result.variant = flight.variant;
+  result.audit = flight.audit;
   result.sent_us = flight.sent_us;
   result.basis = flight.basis;
   result.waiters = flight.waiters;

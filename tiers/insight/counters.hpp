@@ -42,27 +42,42 @@ inline constexpr std::array<std::string_view, 8> kCommandClassNames = {"local", 
                                                                        "fan_out", "any_node",    "refused", "unknown"};
 
 // Why a read that could have been a hit was not one.
-enum class MissReason : std::uint8_t { kAbsent, kExpired, kUnverified, kUnacknowledged };
-inline constexpr std::array<std::string_view, 4> kMissReasonNames = {"absent", "expired", "unverified", "unacknowledged"};
+enum class MissReason : std::uint8_t {
+  kAbsent,
+  kExpired,
+  kUnverified,      // the proof it stood on has run out, or its connection was lost
+  kUnacknowledged,  // the client has a request of the key in flight
+  kUnproven,        // causal: it waits for a proof from after what the client heard last
+  kStrict,          // its namespace is never read from L1
+};
+inline constexpr std::array<std::string_view, 6> kMissReasonNames = {"absent",         "expired",  "unverified",
+                                                                     "unacknowledged", "unproven", "strict"};
 
-enum class InvalidationSource : std::uint8_t { kTracking, kOwnWrite, kFlush, kGeneration, kSlotMoved };
-inline constexpr std::array<std::string_view, 5> kInvalidationSourceNames = {"tracking", "own_write", "flush", "generation",
-                                                                             "slot_moved"};
+enum class InvalidationSource : std::uint8_t { kTracking, kBus, kOwnWrite, kFlush, kPurge, kGeneration, kSlotMoved };
+inline constexpr std::array<std::string_view, 7> kInvalidationSourceNames = {"tracking", "bus",        "own_write", "flush",
+                                                                             "purge",    "generation", "slot_moved"};
 
 struct Counters {
   std::array<Counter, kCommandClassNames.size()> commands;
-  Counter l1_hits;
+  Counter l1_hits;        // those in l1_stale_hits included
+  Counter l1_stale_hits;  // unverified, served by a stale_ok namespace
   std::array<Counter, kMissReasonNames.size()> l1_misses;
   std::array<Counter, kInvalidationSourceNames.size()> invalidations;
   Counter fills_started, fills_joined, fills_installed, fills_discarded, fills_forwarded;
+  Counter invalidations_unexplained;            // the value read next was the one that had been dropped
+  Counter bus_published, bus_publish_failures;  // messages that a node has acknowledged, or refused
+  Counter bus_gaps;                             // messages of peers that are missing
+  Counter audit_checked, audit_stale;           // hits compared with the upstream; those found untrue under fences
   Counter redirects_moved, redirects_ask, retries, timeouts, upstream_errors;
   Counter clients_accepted, clients_refused, clients_closed_idle, clients_closed_output, protocol_errors;
   Counter clients;                            // gauge: connected now
   Counter bytes_in, bytes_out, buffer_bytes;  // buffer_bytes is a gauge
   Counter upstream_bytes_in, upstream_bytes_out;
-  Counter loop_turn_ms;        // gauge: CLOCK_BOOTTIME milliseconds of the last turn of the worker's loop
-  Histogram upstream_latency;  // request written -> reply complete, on data connections
-  Histogram fill_latency;      // fill asked for -> answered
+  Counter loop_turn_ms;          // gauge: CLOCK_BOOTTIME milliseconds of the last turn of the worker's loop
+  Histogram upstream_latency;    // request written -> reply complete, on data connections
+  Histogram fill_latency;        // fill asked for -> answered
+  Histogram invalidation_delay;  // own write acknowledged -> its invalidation is here; 0 if that came first
+  Histogram audit_staleness;     // audited hit -> its value was found to have been replaced
 };
 
 }  // namespace nearcached::tiers::insight
