@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <charconv>
 #include <cstring>
 #include <iterator>
 #include <utility>
@@ -178,6 +179,24 @@ bool write_keys_known(const Command& command) {
          std::none_of(command.key_specs.begin(), command.key_specs.end(), [](const KeySpec& spec) {
            return spec.incomplete || spec.begin == KeySpec::Begin::kUnknown || spec.find == KeySpec::Find::kUnknown;
          });
+}
+
+bool cacheable(const Command& command, std::span<const std::string_view> args) {
+  if (command.caching == Caching::kNever || !command.arity_fits(args.size())) return false;
+  return command.last_key == command.first_key || args.size() == 2;
+}
+
+void append_variant(std::string& variant, const Command& command, std::span<const std::string_view> args) {
+  if (command.name == "get") return;
+  variant += command.name;
+  for (std::size_t i = 2; i < args.size(); ++i) {
+    char length[20];
+    const char* const end = std::to_chars(length, length + sizeof length, args[i].size()).ptr;
+    variant += ' ';
+    variant.append(length, static_cast<std::size_t>(end - length));
+    variant += ':';
+    variant += args[i];
+  }
 }
 
 DynamicCommand::DynamicCommand(std::string name, std::int16_t arity, const std::vector<std::string>& flags,

@@ -12,7 +12,7 @@ namespace nearcached::protocol {
 // What the sidecar does with a command. One decided class per command and subcommand; the dispatcher switches on it.
 enum class Handling : std::uint8_t {
   kLocal,       // answered by this process: PING, HELLO, CLIENT ID ...
-  kCachedRead,  // a read that L1 may answer (GET now)
+  kCachedRead,  // a read of one key that L1 may answer: see `caching`
   kForward,     // has keys of one slot: the client's bytes go to that slot's node
   kSplit,       // keys of several slots: one part per slot, merged as `merge` says (MGET MSET DEL UNLINK EXISTS TOUCH)
   kFanOut,      // to every primary, merged as `merge` says (DBSIZE, FLUSHALL, KEYS, SCRIPT LOAD ...)
@@ -30,6 +30,23 @@ enum class Merge : std::uint8_t {
   kLogicalAnd,    // arrays of 0/1 combined element by element
   kConcatenate,   // arrays joined, order undefined
   kByKey,         // arrays whose elements go back to the places of their keys (MGET)
+};
+
+// Whether a reply may be kept in L1, and what its life depends on besides invalidations.
+enum class Caching : std::uint8_t {
+  kNever,
+  kKey,        // lives as long as its key: PTTL is enough
+  kFields,     // HGET HMGET: names its hash fields; where fields expire (Redis 7.4+) the fill pairs HPTTL with it
+  kWholeHash,  // HGETALL HKEYS HVALS HLEN HEXISTS HSTRLEN: a field's expiry may change it
+};
+
+// How the RESP3 reply of a cacheable command becomes the RESP2 one (reply_form.hpp does it). In all forms doubles become
+// bulk strings of the same text, booleans 0 and 1, maps and sets arrays; strings, integers and arrays stay.
+enum class Resp2Form : std::uint8_t {
+  kPlain,      // a null is "$-1"
+  kNullArray,  // a null is "*-1": GEOPOS's absent member, XRANGE COUNT 0
+  kPairsFlat,  // [member, score] pairs become one flat array (ZRANGE WITHSCORES); otherwise as kPlain
+  kRank,       // ZRANK: kNullArray with WITHSCORE, kPlain without
 };
 
 // Redis's own command flags, those that matter here, and four of ours at the end.
@@ -91,6 +108,8 @@ struct Command {
   std::span<const KeySpec> key_specs = {};
   std::span<const Command> subcommands = {};
   KeyGrammar key_grammar = KeyGrammar::kSpecs;
+  Caching caching = Caching::kNever;
+  Resp2Form resp2_form = Resp2Form::kPlain;
 
   [[nodiscard]] bool has(CommandFlag flag) const { return (flags & flag) != 0; }
   [[nodiscard]] bool arity_fits(std::size_t args) const {
@@ -132,6 +151,17 @@ struct Command {
 // SWAPDB, some modules' commands) or incomplete ones. Scripts declare their keys; one that declares none (extract_keys gives
 // true and no positions) is for the caller to treat as unknown.
 [[nodiscard]] bool write_keys_known(const Command& command);
+
+// True if the reply of this call may be kept: the command's reply depends on its arguments and one key alone, the call has
+// exactly that one key (EXISTS k, not EXISTS k k2), at args[1], and the arity fits. What the upstream answers with an error
+// is still not to be kept. Constant time.
+[[nodiscard]] bool cacheable(const Command& command, std::span<const std::string_view> args);
+
+// Appends what distinguishes this read of args[1] from other reads of it: nothing for GET, else the command's lower-case
+// name and every argument but the key, each behind its length ("getrange 1:0 2:-1"), so that two reads have the same variant
+// only if they are the same. Option words keep their case: `ZRANGE k 0 1 REV` and `... rev` are two. Only for cacheable
+// calls. As long as the arguments are: the caller bounds what it keeps.
+void append_variant(std::string& variant, const Command& command, std::span<const std::string_view> args);
 
 // A command that this table does not know, as the upstream's COMMAND INFO describes it (modules, newer servers). Owns its
 // strings; neither copied nor moved, because command() points into it. Handled as kForward where it has keys, else kAnyNode;
