@@ -9,37 +9,40 @@ namespace {
 
 bool is_numbered(const BusMessage& message) { return message.kind != BusKind::kHeartbeat && message.kind != BusKind::kBye; }
 
-BusPurge purge_of(BusKind kind) {
+}  // namespace
+
+BusInbox::Action BusInbox::action_of(BusKind kind) {
   switch (kind) {
-    case BusKind::kInvalidate: return BusPurge::kKeys;
-    case BusKind::kPrefix: return BusPurge::kPrefix;
+    case BusKind::kInvalidate: return Action::kKeys;
+    case BusKind::kPrefix: return Action::kPrefix;
     case BusKind::kTag:
-    case BusKind::kNamespace: return BusPurge::kEverything;
+    case BusKind::kNamespace: return Action::kAll;
     case BusKind::kHeartbeat:
     case BusKind::kBye:
     case BusKind::kLost: break;
   }
-  return BusPurge::kNothing;
+  return Action::kNothing;
 }
-
-}  // namespace
 
 void BusInbox::subscribed(std::int64_t now_us) {
-  streams_.clear();
-  by_name_.clear();
+  clear();
   subscribed_us_ = now_us;
-  settled_ = false;
-  crowd_heard_us_ = kNever;
-  last_own_heard_us_ = kNever;
 }
 
-BusVerdict BusInbox::on_message(std::string_view payload, std::int64_t as_of_us) {
+void BusInbox::clear() {
+  streams_.clear();
+  by_name_.clear();
+  subscribed_us_ = crowd_heard_us_ = last_own_heard_us_ = kNever;
+  settled_ = false;
+}
+
+BusInbox::Outcome BusInbox::on_message(std::string_view payload, std::int64_t as_of_us) {
   ++stats_.messages;
   const BusDecoded decoded = decode_bus_message(payload, message_);
   if (decoded != BusDecoded::kGood) {
     ++(decoded == BusDecoded::kOtherVersion ? stats_.other_version : stats_.damaged);
-    const bool gap = enforced(Rule::kBusGap);
-    return {gap, gap ? BusPurge::kEverything : BusPurge::kNothing};
+    if (!enforced(Rule::kBusGap)) return {};
+    return {.gap = true, .action = Action::kAll, .keys = {}, .text = {}};
   }
   if (message_.publisher == options_.publisher) {
     ++stats_.own;
@@ -48,7 +51,7 @@ BusVerdict BusInbox::on_message(std::string_view payload, std::int64_t as_of_us)
   }
   bool gap = follow(as_of_us);
   if (message_.kind == BusKind::kLost && close_lost()) gap = true;
-  return {gap && enforced(Rule::kBusGap), purge_of(message_.kind)};
+  return {gap && enforced(Rule::kBusGap), action_of(message_.kind), message_.keys, message_.text};
 }
 
 // Takes the message as the next of its stream; true if it is not.
@@ -104,7 +107,7 @@ void BusInbox::forget(const Name& name) {
 
 bool BusInbox::tick(std::int64_t now_us) {
   bool gap = false;
-  if (!settled_ && now_us - subscribed_us_ >= options_.silence_us) settled_ = gap = true;
+  if (!settled_ && subscribed_us_ != kNever && now_us - subscribed_us_ >= options_.silence_us) settled_ = gap = true;
   if (crowd_heard_us_ != kNever && now_us - crowd_heard_us_ >= options_.silence_us) {
     crowd_heard_us_ = kNever;
     ++stats_.gaps_silence;
@@ -121,7 +124,7 @@ bool BusInbox::tick(std::int64_t now_us) {
 std::int64_t BusInbox::sound_until_us() const {
   std::int64_t first = std::numeric_limits<std::int64_t>::max() - options_.silence_us;
   if (!enforced(Rule::kBusSilence)) return first;
-  if (!settled_) first = subscribed_us_;
+  if (!settled_ && subscribed_us_ != kNever) first = subscribed_us_;
   if (crowd_heard_us_ != kNever) first = std::min(first, crowd_heard_us_);
   if (!streams_.empty()) first = std::min(first, streams_.front().heard_us);
   return first + options_.silence_us;

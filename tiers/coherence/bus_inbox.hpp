@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 #include <list>
+#include <span>
 #include <string_view>
 #include <unordered_map>
 
@@ -15,20 +16,6 @@ namespace nearcached::tiers::coherence {
 struct BusInboxOptions {
   std::uint64_t publisher = 0;          // of this process: its own messages are not applied
   std::int64_t silence_us = 1'000'000;  // a stream that is not heard for so long is dead; at most the smallest max_staleness
-};
-
-enum class BusPurge : std::uint8_t {
-  kNothing,
-  kKeys,        // message().keys
-  kPrefix,      // keys that begin with message().text, of every link
-  kEverything,  // of every link: tags, namespaces, and what can't be read
-};
-
-struct BusVerdict {
-  // Something published on this node may not have been heard: all entries of this link are unverified now, and what is being
-  // filled may not be installed.
-  bool gap = false;
-  BusPurge purge = BusPurge::kNothing;  // to be done as well, gap or not
 };
 
 // One per fill link, on the very connection whose replies become entries. A writer publishes behind its write on one
@@ -57,6 +44,22 @@ class BusInbox {
  public:
   static constexpr std::size_t kStreamsMax = 16'384;
 
+  enum class Action : std::uint8_t {
+    kNothing,
+    kKeys,    // drop the keys
+    kPrefix,  // drop what begins with the text, of every link: a prefix knows no node
+    kAll,     // drop everything, of every link: tags, namespaces, and what can't be read
+  };
+  struct Outcome {
+    // Something published on this node may not have been heard: all entries of this link are unverified now, and what is
+    // being filled may not be installed. The action is to be taken as well.
+    bool gap = false;
+    Action action = Action::kNothing;
+    // Valid as long as the payload, and until the next message.
+    std::span<const std::string_view> keys;
+    std::string_view text;
+  };
+
   struct Stats {
     std::uint64_t messages = 0;
     std::uint64_t own = 0;
@@ -70,15 +73,16 @@ class BusInbox {
 
   explicit BusInbox(BusInboxOptions options) : options_(options) {}
 
-  // The node has confirmed the subscription. Also after a reconnect or a change of channel: whatever was known is void.
+  // The node has confirmed a subscription. What was known is void; if it is not the connection's first (another channel),
+  // that is a gap of the caller's.
   void subscribed(std::int64_t now_us);
+  // The connection is lost. Nothing comes until subscribed().
+  void clear();
 
   // `as_of_us`: a time at which the message was not yet published; it must not go back. The sending of the newest request
   // that is answered on this connection is exact; the present adds the message's delay to the time after which silence is
   // noticed.
-  [[nodiscard]] BusVerdict on_message(std::string_view payload, std::int64_t as_of_us);
-  // Of the last message; its views point into the payload.
-  [[nodiscard]] const BusMessage& message() const { return message_; }
+  [[nodiscard]] Outcome on_message(std::string_view payload, std::int64_t as_of_us);
 
   // True: gap. To be called when sound_until_us() has come, at the latest; what has been received is to be given to
   // on_message before, or a sidecar that was stopped declares everybody else silent (which is safe).
@@ -86,7 +90,7 @@ class BusInbox {
   // Entries of this link may not be served from this time on, unless messages move it. O(1).
   [[nodiscard]] std::int64_t sound_until_us() const;
 
-  // False within silence_us of the subscription.
+  // silence_us have passed since the subscription.
   [[nodiscard]] bool settled() const { return settled_; }
   // as_of_us of the last message of our own that came back: the loop works. The least number if none did.
   [[nodiscard]] std::int64_t last_own_heard_us() const { return last_own_heard_us_; }
@@ -111,6 +115,7 @@ class BusInbox {
   using Streams = std::list<Stream>;  // the one that is silent for longest first
   static constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::min();
 
+  [[nodiscard]] static Action action_of(BusKind kind);
   [[nodiscard]] bool follow(std::int64_t as_of_us);
   [[nodiscard]] bool join(std::int64_t as_of_us);
   [[nodiscard]] bool close_lost();
@@ -120,7 +125,7 @@ class BusInbox {
   BusMessage message_;
   Streams streams_;
   std::unordered_map<Name, Streams::iterator, NameHash> by_name_;
-  std::int64_t subscribed_us_ = 0;
+  std::int64_t subscribed_us_ = kNever;
   bool settled_ = false;
   std::int64_t crowd_heard_us_ = kNever;  // the last message of a stream that found no place
   std::int64_t last_own_heard_us_ = kNever;
