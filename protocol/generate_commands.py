@@ -19,9 +19,89 @@ COLUMNS_MAX = 125
 
 # --- Decisions -------------------------------------------------------------------------------------------------------
 
-# Reads that L1 answers. A command may come here once it has a reply converter for RESP2 and RESP3 clients.
+# Reads that L1 may answer: name -> (caching, form of the RESP2 reply, reason). What all have in common, and check_tables
+# asks for where COMMAND can tell: READONLY (else the upstream does not track what was read), one key, at args[1]; the same
+# answer every time while the key is not changed, whatever the time; a reply that tests/redis/cached_replies.py has compared
+# in both versions of the protocol.
+PLAIN, NULL_ARRAY, PAIRS, RANK = "kPlain", "kNullArray", "kPairsFlat", "kRank"
+RANGE_OF_ZSET = "ordered by score and member; [member, score] pairs are nested in RESP3 and flat in RESP2"
+ANY_ORDER = "no order is promised; that of an unchanged key changes only while its table grows, and then both are right"
+WITHIN_STRING = "a part of the string, or a number that follows from it"
 CACHED_READS = {
-    "get": "one key, one string, the same bytes in RESP2 and RESP3",
+    "get": ("kKey", PLAIN, "the string itself"),
+    "getrange": ("kKey", PLAIN, WITHIN_STRING),
+    "substr": ("kKey", PLAIN, WITHIN_STRING + "; GETRANGE's old name"),
+    "strlen": ("kKey", PLAIN, WITHIN_STRING),
+    "getbit": ("kKey", PLAIN, WITHIN_STRING),
+    "bitcount": ("kKey", PLAIN, WITHIN_STRING),
+    "bitpos": ("kKey", PLAIN, WITHIN_STRING),
+    "bitfield_ro": ("kKey", PLAIN, WITHIN_STRING + "; GET is all it takes"),
+    "exists": ("kKey", PLAIN, "of one key; stays split, several keys are several reads"),
+    "type": ("kKey", PLAIN, "changes only with the key"),
+    "expiretime": ("kKey", PLAIN, "an absolute time, and EXPIRE, PERSIST and GETEX invalidate their key"),
+    "pexpiretime": ("kKey", PLAIN, "as EXPIRETIME"),
+    "lindex": ("kKey", PLAIN, "an element by place"),
+    "llen": ("kKey", PLAIN, "a count"),
+    "lpos": ("kKey", PLAIN, "places in the list's own order; a null without COUNT, an empty array with it"),
+    "lrange": ("kKey", PLAIN, "the list's own order"),
+    "hget": ("kFields", PLAIN, "one field"),
+    "hmget": ("kFields", PLAIN, "the fields in the order of the arguments"),
+    "hgetall": ("kWholeHash", PLAIN, ANY_ORDER),
+    "hkeys": ("kWholeHash", PLAIN, ANY_ORDER),
+    "hvals": ("kWholeHash", PLAIN, ANY_ORDER),
+    "hlen": ("kWholeHash", PLAIN, "a count"),
+    "hexists": ("kWholeHash", PLAIN, "0 or 1; of one field, but it has no value whose life the fill could ask for"),
+    "hstrlen": ("kWholeHash", PLAIN, "a length; otherwise as HEXISTS"),
+    "scard": ("kKey", PLAIN, "a count"),
+    "sismember": ("kKey", PLAIN, "0 or 1"),
+    "smismember": ("kKey", PLAIN, "0 and 1 in the order of the arguments"),
+    "smembers": ("kKey", PLAIN, ANY_ORDER),
+    "zcard": ("kKey", PLAIN, "a count"),
+    "zcount": ("kKey", PLAIN, "a count"),
+    "zlexcount": ("kKey", PLAIN, "a count"),
+    "zscore": ("kKey", PLAIN, "a double, bulk in RESP2, the same text in both"),
+    "zmscore": ("kKey", PLAIN, "doubles and nulls in the order of the arguments"),
+    "zrank": ("kKey", RANK, "a number; WITHSCORE (7.2) makes it a pair, and its null an array's"),
+    "zrevrank": ("kKey", RANK, "as ZRANK"),
+    "zrange": ("kKey", PAIRS, RANGE_OF_ZSET),
+    "zrevrange": ("kKey", PAIRS, RANGE_OF_ZSET),
+    "zrangebyscore": ("kKey", PAIRS, RANGE_OF_ZSET),
+    "zrevrangebyscore": ("kKey", PAIRS, RANGE_OF_ZSET),
+    "zrangebylex": ("kKey", PLAIN, "ordered by score and member, never with scores"),
+    "zrevrangebylex": ("kKey", PLAIN, "as ZRANGEBYLEX"),
+    "geodist": ("kKey", PLAIN, "a bulk string with four digits in both versions"),
+    "geohash": ("kKey", PLAIN, "strings and nulls in the order of the arguments"),
+    "geopos": ("kKey", NULL_ARRAY, "pairs of doubles, and nulls that stand for a pair, in the order of the arguments"),
+    "georadius_ro": ("kKey", PLAIN, "GEOSEARCH's old form"),
+    "georadiusbymember_ro": ("kKey", PLAIN, "GEOSEARCH's old form"),
+    "geosearch": ("kKey", PLAIN, "nested in both versions; unsorted or with ANY in the order of the zset's cells"),
+    "xlen": ("kKey", PLAIN, "a count"),
+    "xrange": ("kKey", NULL_ARRAY, "entries by id, fields an array in both versions; COUNT 0 gives a null array"),
+    "xrevrange": ("kKey", NULL_ARRAY, "as XRANGE"),
+}
+
+# READONLY, of one key, and yet not kept. Every such command is in this table or in CACHED_READS: a new one has to be
+# decided.
+NOT_CACHED = {
+    "dump": "a whole value in a format of the server's version, for RESTORE elsewhere: read once",
+    "hrandfield": "another answer every time",
+    "hscan": "the cursor means something to the table of one moment",
+    "memory|usage": "depends on the allocator and on samples",
+    "object|encoding": "changes without an invalidation, with the configuration or a conversion",
+    "object|freq": "depends on the time and on other reads",
+    "object|idletime": "depends on the time and on other reads",
+    "object|refcount": "depends on other keys",
+    "pttl": "relative to now; answered from an entry's deadline where there is one",
+    "sort_ro": "BY and GET read keys that the call does not name",
+    "srandmember": "another answer every time",
+    "sscan": "the cursor means something to the table of one moment",
+    "ttl": "as PTTL",
+    "xinfo|consumers": "idle times",
+    "xinfo|groups": "XACK changes it without an invalidation",
+    "xinfo|stream": "XACK changes it without an invalidation",
+    "xpending": "idle times, and XACK changes it without an invalidation",
+    "zrandmember": "another answer every time",
+    "zscan": "the cursor means something to the table of one moment",
 }
 
 # Commands that block only with an option. Without it they are ordinary keyed commands; needs_own_connection() looks.
@@ -152,6 +232,12 @@ NEWER_SUBCOMMANDS = {
     "client|setinfo": (4, ["noscript", "loading", "stale"]),   # 7.2; current client libraries begin with it
 }
 
+# Arities that grew after 7.0. An older upstream refuses the longer call in the words that this table would have used.
+NEWER_ARITIES = {
+    "zrank": -3,     # 7.2: WITHSCORE
+    "zrevrank": -3,  # 7.2: WITHSCORE
+}
+
 # response_policy of a command that is sent to several nodes -> Merge. `special` and `agg_min` have no merge.
 MERGES = {
     "all_succeeded": "kAllSucceeded",
@@ -166,7 +252,7 @@ def decide(command):
     name, flags, tips = command["name"], command["flags"], command["tips"]
     if name in OVERRIDES:
         return OVERRIDES[name][:2]
-    if name in CACHED_READS:
+    if name in CACHED_READS and tips.get("request_policy") is None:
         return "kCachedRead", "kNone"
     if "blocking" in flags and name not in BLOCKS_BY_OPTION:
         return "kPinned", "kNone"
@@ -354,10 +440,23 @@ def generate(commands):
 def check_tables(commands):
     """A row for a command that does not exist is a typing error or a rename: say so instead of ignoring it."""
     known = {command["name"] for command in everything(commands)}
-    for table in (CACHED_READS, BLOCKS_BY_OPTION, MAY_REPLICATE, CHANGES_NO_KEY, CHANGES_ALL_KEYS, KEY_GRAMMAR, OVERRIDES):
+    for table in (CACHED_READS, NOT_CACHED, NEWER_ARITIES, BLOCKS_BY_OPTION, MAY_REPLICATE, CHANGES_NO_KEY,
+                  CHANGES_ALL_KEYS, KEY_GRAMMAR, OVERRIDES):
         unknown = sorted(set(table) - known)
         if unknown:
             raise ValueError(f"the tables name commands that the server does not have: {', '.join(unknown)}")
+    of_one_key = {command["name"] for command in everything(commands) if reads_one_key(command)}
+    if of_one_key != set(CACHED_READS) | set(NOT_CACHED):
+        undecided = sorted(of_one_key ^ (set(CACHED_READS) | set(NOT_CACHED)))
+        raise ValueError(f"in CACHED_READS or NOT_CACHED if and only if a read of one key: {', '.join(undecided)}")
+
+
+def reads_one_key(command):
+    """READONLY and one key that a call can be told to have: EXISTS is one, PFCOUNT (may write) and MGET's kin are not."""
+    if "readonly" not in command["flags"] or command["name"] in MAY_REPLICATE:
+        return False
+    ends_with_its_key = command["last"] == command["first"] or command["name"] == "exists"
+    return command["first"] in (1, 2) and ends_with_its_key
 
 
 def everything(commands):
@@ -386,7 +485,7 @@ def row(command, specs):
     flags += [flag for table, flag in OWN_FLAGS if command["name"] in table]
     fields = [
         f'"{command["name"]}"',
-        str(command["arity"]),
+        str(NEWER_ARITIES.get(command["name"], command["arity"])),
         " | ".join(flags) or "0",
         f"Handling::{handling}",
         f"Merge::{merge}",
@@ -396,8 +495,12 @@ def row(command, specs):
         specs.get(tuple(command["specs"]), "{}"),
         camel(command["name"]) + "Subcommands" if command["subcommands"] else "{}",
     ]
-    if command["name"] in KEY_GRAMMAR:
-        fields.append(f"KeyGrammar::{KEY_GRAMMAR[command['name']]}")
+    grammar = KEY_GRAMMAR.get(command["name"])
+    if command["name"] in CACHED_READS:
+        caching, form, _reason = CACHED_READS[command["name"]]
+        fields += [f"KeyGrammar::{grammar or 'kSpecs'}", f"Caching::{caching}", f"Resp2Form::{form}"]
+    elif grammar:
+        fields.append(f"KeyGrammar::{grammar}")
     return wrap("    {", fields)
 
 
