@@ -5,6 +5,7 @@
 #include <cstring>
 #include <system_error>
 
+#include "protocol/decimal.hpp"
 #include "protocol/writer.hpp"
 
 namespace nearcached::protocol {
@@ -106,8 +107,8 @@ class Conversion {
     if (at_ == end_) return false;
     switch (*at_) {
       case '$': return bulk();
-      case '+':
-      case ':': return !line().empty();
+      case '+': return !line().empty();
+      case ':': return parse_decimal(line()).has_value();
       case ',': return number_with_fraction();
       case '_': return null();
       case '#': return boolean();

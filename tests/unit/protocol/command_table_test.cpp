@@ -178,8 +178,182 @@ TEST_CASE("arity counts the command's name: exact when positive, at least when n
   CHECK(command_named("ping").arity_fits(1));
 }
 
-TEST_CASE("only GET is answered from L1") {
-  CHECK(names_handled(Handling::kCachedRead) == std::vector<std::string_view>{"get"});
+TEST_CASE("the reads that L1 may answer are these") {
+  const std::vector<std::string_view> expected = {"bitcount",
+                                                  "bitfield_ro",
+                                                  "bitpos",
+                                                  "expiretime",
+                                                  "geodist",
+                                                  "geohash",
+                                                  "geopos",
+                                                  "georadius_ro",
+                                                  "georadiusbymember_ro",
+                                                  "geosearch",
+                                                  "get",
+                                                  "getbit",
+                                                  "getrange",
+                                                  "hexists",
+                                                  "hget",
+                                                  "hgetall",
+                                                  "hkeys",
+                                                  "hlen",
+                                                  "hmget",
+                                                  "hstrlen",
+                                                  "hvals",
+                                                  "lindex",
+                                                  "llen",
+                                                  "lpos",
+                                                  "lrange",
+                                                  "pexpiretime",
+                                                  "scard",
+                                                  "sismember",
+                                                  "smembers",
+                                                  "smismember",
+                                                  "strlen",
+                                                  "substr",
+                                                  "type",
+                                                  "xlen",
+                                                  "xrange",
+                                                  "xrevrange",
+                                                  "zcard",
+                                                  "zcount",
+                                                  "zlexcount",
+                                                  "zmscore",
+                                                  "zrange",
+                                                  "zrangebylex",
+                                                  "zrangebyscore",
+                                                  "zrank",
+                                                  "zrevrange",
+                                                  "zrevrangebylex",
+                                                  "zrevrangebyscore",
+                                                  "zrevrank",
+                                                  "zscore"};
+  CHECK(names_handled(Handling::kCachedRead) == expected);
+}
+
+TEST_CASE("what may be kept is read-only, of one key at the first argument, and said to be so in both ways") {
+  for (const Command& command : all_commands()) {
+    INFO(command.name);
+    for (const Command& subcommand : command.subcommands) CHECK(subcommand.caching == Caching::kNever);
+    CHECK((command.caching != Caching::kNever) == (command.handling == Handling::kCachedRead || command.name == "exists"));
+    if (command.caching == Caching::kNever) continue;
+    CHECK(command.has(kFlagReadonly));
+    CHECK_FALSE(command.has(kFlagMovableKeys));
+    CHECK_FALSE(command.has(kFlagBlocking));
+    CHECK_FALSE(may_write(command));
+    CHECK(command.first_key == 1);
+    CHECK(command.last_key == (command.name == "exists" ? -1 : 1));
+  }
+}
+
+TEST_CASE("what may expire below its key is told from what lives as long as its key") {
+  const auto caching = [](std::string_view name) { return command_named(name).caching; };
+  for (const std::string_view name : {"hget", "hmget"}) CHECK(caching(name) == Caching::kFields);
+  for (const std::string_view name : {"hgetall", "hkeys", "hvals", "hlen", "hexists", "hstrlen"})
+    CHECK(caching(name) == Caching::kWholeHash);
+  for (const Command& command : all_commands()) {
+    INFO(command.name);
+    if (command.name[0] != 'h') CHECK((command.caching == Caching::kNever || command.caching == Caching::kKey));
+  }
+}
+
+TEST_CASE("replies that depend on the time, on chance, on other keys or on what is not signalled are never kept") {
+  for (const std::string_view name : {"ttl",
+                                      "pttl",
+                                      "object|encoding",
+                                      "object|idletime",
+                                      "object|freq",
+                                      "object|refcount",
+                                      "randomkey",
+                                      "hrandfield",
+                                      "srandmember",
+                                      "zrandmember",
+                                      "scan",
+                                      "sscan",
+                                      "hscan",
+                                      "zscan",
+                                      "sort_ro",
+                                      "sort",
+                                      "pfcount",
+                                      "dump",
+                                      "memory|usage",
+                                      "xread",
+                                      "xinfo|stream",
+                                      "xinfo|groups",
+                                      "xinfo|consumers",
+                                      "xpending",
+                                      "getex",
+                                      "getdel",
+                                      "touch",
+                                      "mget",
+                                      "sinter",
+                                      "zunion",
+                                      "lcs",
+                                      "eval_ro",
+                                      "set"}) {
+    INFO(name);
+    const std::vector<std::string_view> args(6, "1");
+    CHECK(command_named(name).caching == Caching::kNever);
+    CHECK_FALSE(cacheable(command_named(name), std::span(args).first(2)));
+    CHECK_FALSE(cacheable(command_named(name), args));
+  }
+}
+
+TEST_CASE("a call may be kept if its arity fits and it has one key") {
+  const auto kept = [](const std::vector<std::string_view>& args) { return cacheable(command_named(args[0]), args); };
+  CHECK(kept({"get", "k"}));
+  CHECK_FALSE(kept({"get"}));
+  CHECK_FALSE(kept({"get", "k", "x"}));
+  CHECK_FALSE(cacheable(command_named("get"), {}));
+  CHECK(kept({"exists", "k"}));
+  CHECK_FALSE(kept({"exists", "k", "k"}));
+  CHECK_FALSE(kept({"exists", "k", "k2", "k3"}));
+  CHECK_FALSE(kept({"exists"}));
+  CHECK(kept({"getrange", "k", "0", "1"}));
+  CHECK_FALSE(kept({"getrange", "k", "0"}));
+  CHECK_FALSE(kept({"getrange", "k", "0", "1", "2"}));
+  CHECK(kept({"hmget", "k", "a"}));
+  CHECK(kept({"hmget", "k", "a", "b", "c"}));
+  CHECK_FALSE(kept({"hmget", "k"}));
+  CHECK(kept({"zrank", "k", "m"}));
+  CHECK(kept({"zrank", "k", "m", "WITHSCORE"}));
+  CHECK(kept({"zrange", "k", "0", "-1", "WITHSCORES"}));
+}
+
+TEST_CASE("the variant of GET is empty, of other reads their name in lower case and every argument but the key") {
+  const auto variant = [](const std::vector<std::string_view>& args) {
+    std::string text = "x";
+    append_variant(text, command_named(args[0]), args);
+    REQUIRE(text[0] == 'x');
+    return text.substr(1);
+  };
+  CHECK(variant({"GET", "key"}).empty());
+  CHECK(variant({"STRLEN", "key"}) == "strlen");
+  CHECK(variant({"GetRange", "key", "0", "-1"}) == "getrange 1:0 2:-1");
+  CHECK(variant({"getrange", "other", "0", "-1"}) == "getrange 1:0 2:-1");
+  CHECK(variant({"HGET", "key", ""}) == "hget 0:");
+  CHECK(variant({"HGET", "key", std::string_view("\0 1:", 4)}) == std::string("hget 4:\0 1:", 11));
+}
+
+TEST_CASE("no two different reads of a key have one variant") {
+  const std::vector<std::string_view> pieces = {"", " ", ":", "a", "1:a", " 1:a", "0:", " 0:", "1", "1:", "aa", "0", "12:a"};
+  std::set<std::string> seen;
+  std::size_t reads = 0;
+  const auto add = [&](const std::vector<std::string_view>& args) {
+    std::string text;
+    append_variant(text, command_named(args[0]), args);
+    seen.insert(text);
+    ++reads;
+  };
+  for (const std::string_view a : pieces) {
+    add({"hmget", "k", a});
+    add({"smismember", "k", a});
+    for (const std::string_view b : pieces) {
+      add({"hmget", "k", a, b});
+      for (const std::string_view c : pieces) add({"hmget", "k", a, b, c});
+    }
+  }
+  CHECK(seen.size() == reads);
 }
 
 TEST_CASE("commands that can be split by slot are split, with the merge that joins the parts") {
