@@ -8,9 +8,11 @@
 #include <algorithm>
 #include <chrono>
 #include <csignal>
+#include <random>
 #include <string_view>
 #include <utility>
 
+#include "config/policies.hpp"
 #include "config/upstream_url.hpp"
 #include "daemon/log.hpp"
 #include "tiers/io/clock.hpp"
@@ -18,6 +20,7 @@
 
 namespace nearcached::daemon {
 
+using tiers::coherence::ChangeSource;
 using tiers::coherence::FillLinkState;
 using tiers::upstream::ControlEvent;
 using tiers::upstream::Topology;
@@ -31,7 +34,7 @@ tiers::NearCacheOptions cache_options(const config::Settings& settings) {
   tiers::NearCacheOptions options;
   options.store = settings.l1.store;
   options.enabled = settings.l1.enabled;
-  options.ttl_us = settings.l1.ttl.count() * 1000;
+  options.policies = config::make_policies(settings);
   return options;
 }
 
@@ -52,14 +55,42 @@ void raise_descriptor_limit() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-std::string_view state_text(FillLinkState state) {
+std::string_view source_text(ChangeSource source) {
+  switch (source) {
+    case ChangeSource::kTracking: return "tracking";
+    case ChangeSource::kBus: return "bus";
+    case ChangeSource::kTtl: return "ttl";
+  }
+  return "off";
+}
+
+std::string_view state_text(FillLinkState state, ChangeSource source) {
   switch (state) {
     case FillLinkState::kClosed: return "closed";
     case FillLinkState::kGreeting: return "greeting";
-    case FillLinkState::kServing: return "tracking";
+    case FillLinkState::kServing: return source_text(source);
     case FillLinkState::kRefused: return "refused";
   }
   return "closed";
+}
+
+// In the order in which a node is asked for them.
+std::vector<ChangeSource> change_sources(const config::Coherence& coherence) {
+  using config::CoherenceMode;
+  switch (coherence.mode) {
+    case CoherenceMode::kTracking: return {ChangeSource::kTracking};
+    case CoherenceMode::kBus: return {ChangeSource::kBus};
+    case CoherenceMode::kTtl: return {ChangeSource::kTtl};
+    case CoherenceMode::kAuto: break;
+  }
+  if (coherence.bus.type == config::BusType::kNone) return {ChangeSource::kTracking, ChangeSource::kTtl};
+  return {ChangeSource::kTracking, ChangeSource::kBus, ChangeSource::kTtl};
+}
+
+// How a sidecar is told from the others on the bus.
+std::uint64_t random_id() {
+  std::random_device device;
+  return (std::uint64_t{device()} << 32) | device();
 }
 
 }  // namespace
@@ -101,6 +132,7 @@ App::App(const config::Settings& settings, const config::ContainerLimits& limits
     : settings_(settings),
       started_us_(tiers::io::boot_us()),
       started_unix_ms_(unix_ms()),
+      bus_publisher_(random_id()),
       cache_(cache_options(settings_)),
       identities_(settings_.limits.identities, config::resolved_credentials(settings_.upstream)) {
   raise_descriptor_limit();
@@ -150,29 +182,51 @@ WorkerOptions App::worker_options() {
     const std::string name = node.text();
     log::write_limited(log::Level::kWarn, "upstream_connection_lost", name, {{"node", name}, {"reason", what}});
   };
-  options.fills.cluster = options.router.cluster;
-  options.fills.swapdb_never = upstream.swapdb_never;
-  options.fills.database = upstream.url.database;
+  options.fills.link.cluster = options.router.cluster;
+  options.fills.link.swapdb_never = upstream.swapdb_never;
+  options.fills.link.database = upstream.url.database;
+  options.fills.link.sources = change_sources(settings_.coherence);
+  options.fills.link.ttl_is_bound = settings_.coherence.mode == config::CoherenceMode::kTtl;
+  options.fills.link.bus_channel = settings_.coherence.bus.channel;
+  options.fills.link.bus_publisher = bus_publisher_;
+  options.fills.link.max_staleness_us = cache_.policies().max_staleness_min_us();
+  options.fills.link.reply_timeout_us = options.router.command_timeout_us;
+  options.fills.link.in_flight_max = settings_.coherence.refill_max;
   options.fills.connect_timeout_us = options.router.connect_timeout_us;
-  options.fills.reply_timeout_us = options.router.command_timeout_us;
-  options.fills.max_staleness_us = settings_.coherence.max_staleness.count() * 1000;
-  options.fills.on_state = [this](const tiers::upstream::Endpoint& node, std::uint32_t identity, FillLinkState state,
-                                  std::string_view reason) { on_fill_state(node, identity, state, reason); };
+  options.fills.on_state = [this](const tiers::upstream::Endpoint& node, std::uint32_t identity,
+                                  const tiers::coherence::FillLink& link) { on_fill_state(node, identity, link); };
+  options.fills.purge_prefix = [this](std::string prefix) {
+    loop_.post([this, prefix = std::move(prefix)] { cache_.purge_prefix(prefix); });
+  };
+  options.fills.on_audit_stale = [](const tiers::upstream::Endpoint& node, std::uint16_t slot) {
+    const std::string name = node.text();
+    log::write_limited(log::Level::kError, "audit_stale", name,
+                       {{"node", name}, {"slot", slot}, {"meaning", "a hit was not the upstream's value"}});
+  };
   return options;
 }
 
-void App::on_fill_state(const tiers::upstream::Endpoint& node, std::uint32_t identity, FillLinkState state,
-                        std::string_view reason) const {
-  if (state == FillLinkState::kGreeting) return;
+void App::on_fill_state(const tiers::upstream::Endpoint& node, std::uint32_t identity,
+                        const tiers::coherence::FillLink& link) const {
+  if (link.state() == FillLinkState::kGreeting) return;
   const std::string name = node.text();
-  if (state == FillLinkState::kServing) {
-    log::write_limited(log::Level::kInfo, "l1_on", name,
-                       {{"node", name}, {"identity", identity}, {"coherence", "tracking"}});
+  if (link.state() == FillLinkState::kServing) {
+    const bool ttl = link.source() == ChangeSource::kTtl;
+    const std::string_view bound = !ttl ? "coherence.max_staleness"
+                                   : settings_.coherence.mode == config::CoherenceMode::kTtl
+                                       ? "l1.ttl: nobody tells of changes, values may be that old"
+                                       : "coherence.max_staleness, as a deadline: nobody tells of changes";
+    log::write_limited(ttl ? log::Level::kWarn : log::Level::kInfo, "l1_on", name,
+                       {{"node", name},
+                        {"identity", identity},
+                        {"coherence", source_text(link.source())},
+                        {"bound", bound},
+                        {"why_not_better", link.source_reason()}});
     return;
   }
-  const bool insisted = settings_.coherence.mode == config::CoherenceMode::kTracking;
+  const bool insisted = settings_.coherence.mode != config::CoherenceMode::kAuto;
   log::write_limited(insisted ? log::Level::kError : log::Level::kWarn, "l1_off", name,
-                     {{"node", name}, {"identity", identity}, {"reason", reason}});
+                     {{"node", name}, {"identity", identity}, {"reason", link.state_reason()}});
 }
 
 void App::on_control_event(const ControlEvent& event) const {
@@ -198,21 +252,9 @@ void App::on_control_event(const ControlEvent& event) const {
 
 void App::on_topology(const tiers::upstream::TopologyPtr& topology) {
   if (topology->primaries.empty()) return;
-  cache_.set_topology_version(topology->version);
   // The epochs first: an entry of a slot that moved must be dead before any worker routes by the new map.
-  if (topology_ && topology->cluster) {
-    std::uint64_t moved = 0;
-    for (std::uint16_t slot = 0; slot < protocol::kSlotCount; ++slot) {
-      const tiers::upstream::Endpoint* before = topology_->node_of(slot);
-      const tiers::upstream::Endpoint* now = topology->node_of(slot);
-      if ((before == nullptr) != (now == nullptr) || (before != nullptr && *before != *now)) {
-        cache_.epochs().bump(slot);
-        ++moved;
-      }
-    }
-    if (moved != 0) log::write_limited(log::Level::kInfo, "slots_moved", {}, {{"slots", moved}});
-  }
-  topology_ = topology;
+  const std::size_t moved = cache_.apply_topology(topology);
+  if (moved != 0) log::write_limited(log::Level::kInfo, "slots_moved", {}, {{"slots", moved}});
   topology_version_.store(topology->version, std::memory_order_relaxed);
   for (const auto& worker : workers_) worker->set_topology(topology);
 }
@@ -286,8 +328,27 @@ bool App::live(std::string& why) const {
   return true;
 }
 
+void App::add_link(StatsSnapshot& snapshot, NodeRow& row, const tiers::FillLinkRow& link) const {
+  row.invalidations += link.invalidations;
+  row.pending += link.in_flight;
+  row.fills_in_flight += link.in_flight;
+  row.fills_waiting += link.waiting;
+  if (link.identity != identities_.configured()->id && row.state != "connected") return;
+  row.state = state_text(link.state, link.source);
+  row.coherence = "off";
+  row.coherence_reason = link.reason.empty() ? link.source_reason : link.reason;
+  if (!row.coherence_reason.empty()) snapshot.coherence_reason = link.endpoint.text() + ": " + row.coherence_reason;
+  if (link.state != FillLinkState::kServing) return;
+  ++row.connections;
+  row.coherence = source_text(link.source);
+  std::string& mode = snapshot.coherence_mode;
+  mode = mode.empty() || mode == row.coherence ? row.coherence : "mixed";
+  if (link.proven_us != 0 && link.source != ChangeSource::kTtl) {
+    row.verified_age_ms = std::max<std::int64_t>(0, (tiers::io::boot_us() - link.proven_us) / 1000);
+  }
+}
+
 void App::collect_nodes(StatsSnapshot& snapshot) {
-  const std::int64_t now_us = tiers::io::boot_us();
   const auto row_of = [&](const tiers::upstream::Endpoint& endpoint) -> NodeRow& {
     const std::string name = endpoint.text();
     for (NodeRow& row : snapshot.nodes) {
@@ -296,7 +357,6 @@ void App::collect_nodes(StatsSnapshot& snapshot) {
     snapshot.nodes.push_back(NodeRow{name, "connected"});
     return snapshot.nodes.back();
   };
-  bool tracking = false;
   for (const auto& worker : workers_) {
     const WorkerReport report = worker->report();
     for (const auto& traffic : report.traffic) {
@@ -306,23 +366,9 @@ void App::collect_nodes(StatsSnapshot& snapshot) {
       row.connections += traffic.connections;
       row.pending += traffic.pending;
     }
-    for (const auto& link : report.links) {
-      NodeRow& row = row_of(link.endpoint);
-      row.invalidations += link.invalidations;
-      row.pending += link.in_flight;
-      if (link.identity != identities_.configured()->id && row.state != "connected") continue;
-      row.state = state_text(link.state);
-      if (link.state == FillLinkState::kServing) {
-        ++row.connections;
-        tracking = true;
-        const std::int64_t proven_us = link.verified_until_us - settings_.coherence.max_staleness.count() * 1000;
-        row.verified_age_ms = std::max<std::int64_t>(0, (now_us - proven_us) / 1000);
-      } else if (!link.reason.empty()) {
-        snapshot.coherence_reason = link.endpoint.text() + ": " + link.reason;
-      }
-    }
+    for (const auto& link : report.links) add_link(snapshot, row_of(link.endpoint), link);
   }
-  snapshot.coherence_mode = tracking ? "tracking" : "off";
+  if (snapshot.coherence_mode.empty()) snapshot.coherence_mode = "off";
   if (!settings_.l1.enabled) snapshot.coherence_reason = "l1.enabled is false";
 }
 

@@ -40,18 +40,20 @@ class App {
   void accept(int fd);
   void on_topology(const tiers::upstream::TopologyPtr& topology);
   void on_control_event(const tiers::upstream::ControlEvent& event) const;
-  void on_fill_state(const tiers::upstream::Endpoint& node, std::uint32_t identity, tiers::coherence::FillLinkState state,
-                     std::string_view reason) const;
+  void on_fill_state(const tiers::upstream::Endpoint& node, std::uint32_t identity,
+                     const tiers::coherence::FillLink& link) const;
   void tick();
   void stop();
   [[nodiscard]] StatsSnapshot collect();
   void collect_nodes(StatsSnapshot& snapshot);
+  void add_link(StatsSnapshot& snapshot, NodeRow& row, const tiers::FillLinkRow& link) const;
   [[nodiscard]] bool live(std::string& why) const;
   [[nodiscard]] std::size_t clients() const;
 
   const config::Settings settings_;
   const std::int64_t started_us_;
   const std::int64_t started_unix_ms_;
+  const std::uint64_t bus_publisher_;
   tiers::io::Resolver resolver_;
   tiers::NearCache cache_;
   tiers::upstream::IdentityRegistry identities_;
@@ -63,7 +65,6 @@ class App {
   std::unique_ptr<AdminServer> admin_;
   std::vector<std::unique_ptr<Listener>> listeners_;
   std::unique_ptr<Signals> signals_;
-  tiers::upstream::TopologyPtr topology_;  // control thread alone
   std::atomic<std::uint64_t> topology_version_{0};
   std::atomic<std::uint64_t> refused_clients_{0};
   std::atomic<bool> ready_{false};

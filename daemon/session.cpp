@@ -5,12 +5,15 @@
 
 #include "daemon/log.hpp"
 #include "daemon/worker.hpp"
+#include "tiers/coherence/rules.hpp"
 #include "tiers/io/clock.hpp"
 
 namespace nearcached::daemon {
 
 using protocol::ParseStatus;
 using protocol::RespVersion;
+using tiers::coherence::enforced;
+using tiers::coherence::Rule;
 
 namespace {
 
@@ -44,7 +47,7 @@ void Session::touched() {
 }
 
 std::size_t Session::on_data(std::string_view bytes) {
-  now_us_ = tiers::io::boot_us();
+  now_us_ = enforced(Rule::kClockAfterRead) ? tiers::io::boot_us() : worker_.ticked_us();
   const tiers::l1::Store::ReadGuard guard(shared_.cache.store());
   touched();
   std::size_t at = 0;
@@ -191,7 +194,11 @@ void Session::settle(Place& place) {
   tiers::NearCache& cache = shared_.cache;
   switch (touch) {
     case Touch::kRead: each([&](std::uint64_t hash) { cache.on_read_past(hash); }); break;
-    case Touch::kWrite: each([&](std::uint64_t hash) { cache.end_write(hash, worker_.counters()); }); break;
+    case Touch::kWrite: {
+      const std::int64_t now_us = tiers::io::boot_us();
+      each([&](std::uint64_t hash) { cache.end_write(hash, now_us, worker_.counters()); });
+      break;
+    }
     case Touch::kWriteAll: cache.end_write_all(worker_.counters()); break;
     case Touch::kWriteUnknown:
     case Touch::kNothing: break;
@@ -221,7 +228,8 @@ void Session::on_reply(std::uint64_t token, std::string_view bytes, bool last) {
     if (place.gather->add(token_part(token), bytes, last)) finish_gather(number);
     return;
   }
-  if (place.touch == Touch::kWriteUnknown) {
+  heard();
+  if (place.touch == Touch::kWriteUnknown && enforced(Rule::kUnknownWritesBarrier)) {
     place.held.append(bytes);
     queued_bytes_ += bytes.size();
     if (!last) return;
@@ -264,33 +272,6 @@ void Session::on_failure(std::uint64_t token, std::string_view error, bool broke
 }
 
 void Session::on_rerouted(std::uint64_t) { rerouted_ = true; }
-
-void Session::on_fill(std::uint64_t token, bool answered, std::string_view bytes) {
-  const std::uint64_t number = token_number(token);
-  Place& place = replies_.at(number);
-  const std::uint64_t filled = !place.filled.empty()      ? place.filled[token_part(token)]
-                               : place.filled_against_all ? 0
-                                                          : place.hash;
-  if (filled == 0) {
-    filling_.remove_all();
-  } else {
-    filling_.remove(filled);
-  }
-  if (!answered) {
-    if (stream_.is_open()) {
-      forward_read(number, token_part(token), bytes, tiers::io::boot_us());
-      return;
-    }
-    bytes = "_\r\n";
-  }
-  if (place.gather) {
-    queued_bytes_ += bytes.size();
-    if (place.gather->add(token_part(token), bytes, true)) finish_gather(number);
-    return;
-  }
-  emit(number, bytes == "_\r\n" && version_ == RespVersion::kResp2 ? std::string_view("$-1\r\n") : bytes);
-  finish(number);
-}
 
 void Session::on_barrier(std::uint64_t token) {
   const std::uint64_t number = token_number(token);

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -83,6 +84,9 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
     std::unique_ptr<std::vector<std::uint64_t>> hashes;  // of the keys, if there are several
     std::vector<std::uint64_t> filled;                   // by part of a gather: its hash in filling_, 0 if against all
     std::uint64_t hash = 0;
+    std::int64_t asked_us = 0;  // of fills: when the client asked
+    std::int64_t held_us = 0;   // ... and since when a link that is not serving has been waited for
+    protocol::Resp2Form form = protocol::Resp2Form::kPlain;  // of fills
     Touch touch = Touch::kNothing;
     bool against_all = false;         // counts against all keys in forwarded_
     bool filled_against_all = false;  // the same in filling_
@@ -91,7 +95,7 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   enum class Stall : std::uint8_t {
     kNone,
     kUntilEmpty,  // the next command must not overtake anything
-    kAsked,       // an answer from outside the data path is awaited (AUTH, COMMAND INFO)
+    kAsked,       // an answer from outside the data path is awaited (AUTH, COMMAND INFO, a proof)
     kCongested,
   };
 
@@ -107,6 +111,7 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   // tiers::FillSink
   void on_fill(std::uint64_t token, bool answered, std::string_view bytes) override;
   void on_barrier(std::uint64_t token) override;
+  void on_proven() override;
 
   // session.cpp: reading and answering.
   [[nodiscard]] bool may_read_on();
@@ -127,11 +132,6 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   [[nodiscard]] bool dispatch(const Args& args, std::string_view raw);
   [[nodiscard]] bool dispatch_known(const Command& command, const Args& args, std::string_view raw);
   [[nodiscard]] bool dispatch_unknown(const Args& args, std::string_view raw);
-  [[nodiscard]] bool read_cached(const Command& command, const Args& args, std::string_view raw);
-  [[nodiscard]] bool read_many(const Command& command, const Args& args, std::string_view raw);
-  [[nodiscard]] const tiers::l1::Entry* look_up(std::uint64_t hash, std::string_view key);
-  void fill_or_forward(std::uint64_t number, std::uint64_t part, std::string_view key, std::uint64_t hash);
-  void forward_read(std::uint64_t number, std::uint64_t part, std::string_view key, std::int64_t now_us);
   [[nodiscard]] bool forward(const Command& command, const Args& args, std::string_view raw);
   [[nodiscard]] bool split(const Command& command, const Args& args, std::string_view raw);
   [[nodiscard]] bool forward_parts(const Command& command, const Args& args, std::string_view raw);
@@ -143,6 +143,24 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   void touch_keys(Place& place, const Command& command, const Args& args);
   [[nodiscard]] std::uint16_t slot_of(std::string_view key) const;
   [[nodiscard]] tiers::upstream::RequestMeta request(const Command& command, std::uint64_t token, std::uint32_t slot);
+
+  // session_reads.cpp: answered by L1, or filled for it. False as above.
+  [[nodiscard]] bool read_cached(const Command& command, const Args& args, std::string_view raw);
+  [[nodiscard]] bool read_many(const Command& command, const Args& args, std::string_view raw);
+  [[nodiscard]] bool read_past(const Command& command, const Args& args, std::string_view raw,
+                               tiers::insight::MissReason reason);
+  // What L1 says; nothing if the command must wait for a proof first.
+  [[nodiscard]] std::optional<tiers::NearCache::Lookup> look_up(const tiers::coherence::FillRead& read,
+                                                                const tiers::Policy& policy);
+  [[nodiscard]] bool answer_cached(protocol::Resp2Form form, std::string_view reply);
+  void sample(const tiers::coherence::FillRead& read, const tiers::Policy& policy);
+  void fill_or_forward(std::uint64_t number, std::uint64_t part, const tiers::coherence::FillRead& read);
+  void end_fill(Place& place, std::uint64_t part);
+  void go_on_without_fill(std::uint64_t number, std::uint64_t part, std::string_view command);
+  void forward_read(std::uint64_t number, std::uint64_t part, const tiers::coherence::FillRead& read);
+  // A read as its command says it; its views are into the command and the worker's scratch.
+  [[nodiscard]] tiers::coherence::FillRead parse_read(std::string_view command);
+  void heard();
 
   // session_local.cpp: answered by this process.
   [[nodiscard]] bool local(const Command& command, const Args& args, std::string_view raw);
@@ -173,6 +191,7 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   tiers::coherence::KeysInFlight filling_;    // on fill connections
   std::uint64_t forward_topology_ = 0;        // version that the requests in forwarded_ were routed by
   bool rerouted_ = false;                     // one of them went elsewhere
+  std::int64_t heard_us_ = 0;                 // when the client was last told something that did not come from L1
 
   Stall stall_ = Stall::kNone;
   std::uint32_t outside_ = 0;  // answers awaited from outside the data path

@@ -6,20 +6,19 @@
 #include "daemon/worker.hpp"
 #include "protocol/ascii_case.hpp"
 #include "protocol/key_slot.hpp"
+#include "tiers/coherence/rules.hpp"
 
 namespace nearcached::daemon {
 
 using protocol::Handling;
 using protocol::Merge;
+using tiers::coherence::enforced;
+using tiers::coherence::Rule;
 using tiers::insight::CommandClass;
-using tiers::insight::MissReason;
 using tiers::upstream::kNoSlot;
 using tiers::upstream::RequestMeta;
 
 namespace {
-
-// Missing keys of one MGET that are read for L1.
-constexpr std::size_t kFillsPerCommandMax = 256;
 
 CommandClass class_of(Handling handling) {
   switch (handling) {
@@ -136,135 +135,12 @@ bool Session::dispatch_unknown(const Args& args, std::string_view raw) {
   return false;
 }
 
-const tiers::l1::Entry* Session::look_up(std::uint64_t hash, std::string_view key) {
-  tiers::insight::Counters& counters = worker_.counters();
-  const auto found = shared_.cache.find({hash, identity_->id, key}, now_us_);
-  if (found.entry != nullptr) {
-    counters.l1_hits.add();
-  } else {
-    counters.l1_misses[static_cast<std::size_t>(found.reason)].add();
-  }
-  return found.entry;
-}
-
-bool Session::read_cached(const Command& command, const Args& args, std::string_view raw) {
-  if (!shared_.cache.enabled()) return forward(command, args, raw);
-  const std::string_view key = args[1];
-  const std::uint64_t hash = tiers::l1::hash_key(key);
-  if (!forwarded_.empty() && forwarded_.contains(hash)) {
-    if (!forward(command, args, raw)) return false;
-    worker_.counters().l1_misses[static_cast<std::size_t>(MissReason::kUnacknowledged)].add();
-    return true;
-  }
-  // An earlier read of the key is under way: a hit could be older than its answer.
-  if (!filling_.empty() && filling_.contains(hash)) {
-    stall_ = Stall::kUntilEmpty;
-    return false;
-  }
-  if (const tiers::l1::Entry* entry = look_up(hash, key)) {
-    answer([&](auto& out) { out.append(entry->reply().data(), entry->reply().size()); });
-    return true;
-  }
-  if (congested(slot_of(key))) return false;
-  fill_or_forward(open_place(), 0, key, hash);
-  return true;
-}
-
-void Session::fill_or_forward(std::uint64_t number, std::uint64_t part, std::string_view key, std::uint64_t hash) {
-  Place& place = replies_.at(number);
-  if (worker_.fills().read(identity_, key, hash, slot_of(key), *this, make_token(number, part), now_us_)) {
-    const bool noted = filling_.add(hash);
-    if (place.gather) {
-      place.filled[part] = noted ? hash : 0;
-    } else {
-      place.hash = hash;
-      place.filled_against_all = !noted;
-    }
-    return;
-  }
-  forward_read(number, part, key, now_us_);
-}
-
-void Session::forward_read(std::uint64_t number, std::uint64_t part, std::string_view key, std::int64_t now_us) {
-  Place& place = replies_.at(number);
-  const std::uint64_t hash = tiers::l1::hash_key(key);
-  if (forwarded_.empty()) forward_topology_ = worker_.router().topology()->version;
-  if (!place.gather) {
-    place.hash = hash;
-    place.against_all = !forwarded_.add(hash);
-  } else {
-    if (!place.hashes) {
-      place.hashes = std::make_unique<std::vector<std::uint64_t>>();
-      place.against_all = true;
-      forwarded_.add_all();
-    }
-    place.hashes->push_back(hash);
-  }
-  place.touch = Touch::kRead;
-  std::string bytes;
-  protocol::append_command(bytes, {"GET", key});
-  RequestMeta meta;
-  meta.sink = this;
-  meta.token = make_token(number, part);
-  meta.slot = slot_of(key);
-  worker_.router().send(*lane_, meta, bytes, now_us);
-}
-
-bool Session::read_many(const Command& command, const Args& args, std::string_view raw) {
-  const std::size_t keys = args.size() - 1;
-  std::vector<std::uint64_t> hashes(keys);
-  std::vector<const tiers::l1::Entry*> entries(keys);
-  std::size_t hits = 0;
-  for (std::size_t i = 0; i < keys; ++i) {
-    hashes[i] = tiers::l1::hash_key(args[i + 1]);
-    if (!forwarded_.empty() && forwarded_.contains(hashes[i])) {
-      worker_.counters().l1_misses[static_cast<std::size_t>(MissReason::kUnacknowledged)].add();
-      return forward_parts(command, args, raw);
-    }
-    if (!filling_.empty() && filling_.contains(hashes[i])) {
-      stall_ = Stall::kUntilEmpty;
-      return false;
-    }
-  }
-  for (std::size_t i = 0; i < keys; ++i) {
-    entries[i] = look_up(hashes[i], args[i + 1]);
-    hits += entries[i] != nullptr ? 1 : 0;
-  }
-  if (hits == keys) {
-    answer([&](auto& out) {
-      protocol::append_header(out, '*', static_cast<std::int64_t>(keys));
-      for (const auto* entry : entries) out.append(entry->reply().data(), entry->reply().size());
-    });
-    return true;
-  }
-  // Key by key a large cold MGET would cost the upstream more than it will ever save.
-  if (keys - hits > kFillsPerCommandMax) return forward_parts(command, args, raw);
-  if (congested(kNoSlot)) return false;
-  const std::uint64_t number = open_place();
-  auto gather = std::make_unique<Gather>(Merge::kByKey, version_, keys);
-  gather->set_elements(keys);
-  for (std::size_t i = 0; i < keys; ++i) {
-    if (entries[i] != nullptr) {
-      static_cast<void>(gather->put(i, entries[i]->reply()));
-    } else {
-      gather->set_places(i, {static_cast<std::uint32_t>(i)});
-    }
-  }
-  queued_bytes_ += gather->bytes();
-  replies_.at(number).gather = std::move(gather);
-  replies_.at(number).filled.resize(keys);
-  for (std::size_t i = 0; i < keys; ++i) {
-    if (entries[i] == nullptr) fill_or_forward(number, i, args[i + 1], hashes[i]);
-  }
-  return true;
-}
-
 bool Session::must_wait(const Args& args, std::uint32_t slot) {
   tiers::upstream::Router& router = worker_.router();
   // Something in flight was routed by an older topology, or was sent elsewhere: a later command of the same key might arrive
   // before it.
   bool overtakes = !forwarded_.empty() && (rerouted_ || forward_topology_ != router.topology()->version);
-  if (!filling_.empty()) {
+  if (!filling_.empty() && enforced(Rule::kForwardAfterFill)) {
     const std::vector<std::uint32_t>& positions = worker_.positions();
     overtakes |= positions.empty() || std::any_of(positions.begin(), positions.end(), [&](std::uint32_t at) {
                    return filling_.contains(tiers::l1::hash_key(args[at]));
@@ -340,6 +216,7 @@ bool Session::forward(const Command& command, const Args& args, std::string_view
 }
 
 bool Session::split(const Command& command, const Args& args, std::string_view raw) {
+  if (shared_.cache.enabled() && protocol::cacheable(command, args)) return read_cached(command, args, raw);
   const bool readable = command.merge == Merge::kByKey && shared_.cache.enabled() && args.size() <= kPartsMax;
   return readable ? read_many(command, args, raw) : forward_parts(command, args, raw);
 }

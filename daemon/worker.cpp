@@ -29,7 +29,8 @@ Worker::Worker(std::uint32_t index, Shared& shared, WorkerOptions options)
     : index_(index),
       shared_(shared),
       router_(loop_, shared.resolver, counters_, std::move(options.router)),
-      fills_(index, loop_, shared.resolver, shared.cache, counters_, std::move(options.fills)) {
+      fills_(index, loop_, shared.resolver, shared.cache, counters_, std::move(options.fills)),
+      audit_in_(shared.settings.coherence.audit_one_in) {
   loop_.on_turn_end([this] { end_turn(); });
   loop_.on_tick([this] { tick(); });
 }
@@ -105,6 +106,7 @@ void Worker::end_turn() {
 
 void Worker::tick() {
   const std::int64_t now_us = tiers::io::boot_us();
+  ticked_us_ = now_us;
   counters_.loop_turn_ms.set(static_cast<std::uint64_t>(now_us / 1000));
   counters_.buffer_bytes.set(loop_.buffers().bytes_out() + heap_bytes_);
   router_.tick(now_us);
@@ -124,7 +126,31 @@ void Worker::tick() {
   }
 }
 
+bool Worker::audit_due() {
+  if (audit_in_ == 0 || --audit_in_ != 0) return false;
+  audit_in_ = shared_.settings.coherence.audit_one_in;
+  if (audits_left_ == 0) return false;
+  --audits_left_;
+  return true;
+}
+
+// The upstream's tracking table is smaller than what its readers keep: it drops keys that nobody has written, which we read
+// again, so that it drops others.
+void Worker::warn_of_thrashing() {
+  constexpr std::uint64_t kWorthSaying = 100;  // a second
+  const auto tracking = static_cast<std::size_t>(tiers::insight::InvalidationSource::kTracking);
+  const std::uint64_t invalidations = counters_.invalidations[tracking].value();
+  const std::uint64_t unexplained = counters_.invalidations_unexplained.value();
+  const std::uint64_t told = invalidations - std::exchange(invalidations_seen_, invalidations);
+  const std::uint64_t of_these = unexplained - std::exchange(unexplained_seen_, unexplained);
+  if (of_these < kWorthSaying || of_these * 2 < told) return;
+  log::write_limited(log::Level::kWarn, "tracking_table_thrash", {},
+                     {{"invalidations", told}, {"unexplained", of_these}, {"advice", "raise tracking-table-max-keys"}});
+}
+
 void Worker::each_second(std::int64_t now_us) {
+  audits_left_ = shared_.settings.coherence.audit_per_second;
+  warn_of_thrashing();
   const std::int64_t idle_us = shared_.settings.limits.idle_timeout.count() * 1000;
   for (const auto& session : sessions_) {
     if (idle_us > 0 && session->is_open() && session->idle() && now_us - session->last_active_us() > idle_us) {

@@ -63,6 +63,13 @@ class Worker {
   [[nodiscard]] tiers::insight::Counters& counters() { return counters_; }
   [[nodiscard]] std::vector<std::uint32_t>& positions() { return positions_; }  // scratch of one dispatch
   [[nodiscard]] std::string& encoded() { return encoded_; }                     // scratch of one dispatch
+  [[nodiscard]] std::string& variant() { return variant_; }                     // scratch of one read
+  [[nodiscard]] std::string& converted() { return converted_; }                 // scratch of one reply
+  [[nodiscard]] protocol::RequestParser& read_parser() { return read_parser_; }
+  // One hit of so many is to be compared with the upstream.
+  [[nodiscard]] bool audit_due();
+  // When the loop last ticked.
+  [[nodiscard]] std::int64_t ticked_us() const { return ticked_us_; }
   void remember(Session& session) { dirty_.push_back(&session); }
   void remember_congested(Session& session) { congested_.push_back(&session); }
 
@@ -84,6 +91,7 @@ class Worker {
   void tick();
   void each_second(std::int64_t now_us);
   void close_largest();
+  void warn_of_thrashing();
   void renew_report();
 
   const std::uint32_t index_;
@@ -97,6 +105,14 @@ class Worker {
   std::vector<Session*> congested_;
   std::vector<std::uint32_t> positions_;
   std::string encoded_;
+  std::string variant_;
+  std::string converted_;
+  protocol::RequestParser read_parser_;
+  std::uint64_t audit_in_;         // hits until the next one that is audited
+  std::uint32_t audits_left_ = 0;  // of this second
+  std::int64_t ticked_us_ = 0;
+  std::uint64_t invalidations_seen_ = 0;
+  std::uint64_t unexplained_seen_ = 0;
   std::unordered_map<std::string, Lesson> lessons_;
   std::int64_t next_second_us_ = 0;
   std::int64_t next_report_us_ = 0;

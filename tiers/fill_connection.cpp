@@ -86,6 +86,10 @@ void FillConnection::tick(std::int64_t now_us) {
   }
 }
 
+void FillConnection::hurry(std::int64_t now_us) {
+  retry_at_us_ = std::min(retry_at_us_, std::max(now_us, opened_us_ + kReconnectStepUs));
+}
+
 void FillConnection::flush() {
   std::string& bytes = link_->output();
   if (!bytes.empty() && stream_.connected()) {

@@ -33,6 +33,8 @@ class FillConnection final : public io::StreamOwner {
   [[nodiscard]] const upstream::IdentityPtr& identity() const { return identity_; }
 
   void tick(std::int64_t now_us);
+  // Somebody waits for it: it is connected again at once, if the last attempt is kReconnectStepUs ago.
+  void hurry(std::int64_t now_us);
   void flush();
   void close();
 

@@ -3,13 +3,22 @@
 #include <algorithm>
 #include <atomic>
 
+#include "tiers/coherence/rules.hpp"
 #include "tiers/io/clock.hpp"
 
 namespace nearcached::tiers {
+
+using insight::InvalidationSource;
+
 namespace {
 
 constexpr std::int64_t kCollectEveryUs = 10'000'000;
 constexpr std::int64_t kUnusedAfterUs = 60'000'000;
+constexpr std::size_t kAuditsMax = 256;  // of one link, on their way
+
+std::uint64_t read_id(std::uint64_t hash, std::string_view variant) {
+  return variant.empty() ? hash : hash ^ std::hash<std::string_view>()(variant);
+}
 
 }  // namespace
 
@@ -31,6 +40,12 @@ class FillService::Link final : public coherence::FillLinkEvents {
   Link(const Link&) = delete;
   Link& operator=(const Link&) = delete;
 
+  void audit(coherence::FillRead read, const AuditSample& sample, std::int64_t now_us) {
+    if (audits_.size() >= kAuditsMax) return;
+    read.audit = true;
+    audits_[++last_audit_] = sample;
+    if (!connection_.link().submit(read, {nullptr, last_audit_, 0}, now_us)) audits_.erase(last_audit_);
+  }
   [[nodiscard]] FillConnection& connection() { return connection_; }
   [[nodiscard]] const FillConnection& connection() const { return connection_; }
   // Its node has left the topology, or its identity has had no client, for a while.
@@ -47,60 +62,122 @@ class FillService::Link final : public coherence::FillLinkEvents {
 
  private:
   static coherence::FillLinkOptions link_options(const FillService& service, const upstream::Identity& identity) {
-    coherence::FillLinkOptions options;
-    options.cluster = service.options_.cluster;
-    options.swapdb_never = service.options_.swapdb_never;
-    options.database = service.options_.database;
+    coherence::FillLinkOptions options = service.options_.link;
     options.credentials = identity.credentials;
-    options.max_staleness_us = service.options_.max_staleness_us;
-    options.reply_timeout_us = service.options_.reply_timeout_us;
     return options;
   }
 
   void on_filled(const coherence::FillResult& result) override {
     const std::int64_t now_us = io::boot_us();
+    if (result.audit) {
+      end_audit(result, now_us);
+      return;
+    }
     insight::Counters& counters = service_.counters_;
     if (result.answered) {
       const bool kept = service_.cache_.install(result, realm_, now_us);
-      if (service_.cache_.too_large(result)) service_.too_large_[result.hash % kTooLargeSlots] = result.hash;
+      if (service_.cache_.too_large(result)) {
+        service_.too_large_[result.hash % kTooLargeSlots] = read_id(result.hash, result.variant);
+      }
+      if (kept && result.variant.empty()) note_refill(result);
       (kept ? counters.fills_installed : counters.fills_discarded).add();
       counters.fill_latency.observe(static_cast<std::uint64_t>(std::max<std::int64_t>(0, now_us - result.sent_us)));
     } else {
       counters.fills_forwarded.add(result.waiters.size());
     }
-    const auto bytes = std::make_shared<const std::string>(result.answered ? result.reply : result.key);
+    const auto bytes = std::make_shared<const std::string>(result.answered ? result.reply : result.command);
     for (const coherence::FillWaiter& waiter : result.waiters) service_.answer({waiter, result.answered, bytes, {}});
+  }
+
+  void end_audit(const coherence::FillResult& result, std::int64_t now_us) {
+    const auto found = audits_.find(result.waiters.front().token);
+    const AuditSample sample = std::move(found->second);
+    audits_.erase(found);
+    // One that expired meanwhile proves nothing either way.
+    if (!result.answered || now_us / 1000 >= sample.expires_at_ms) return;
+    insight::Counters& counters = service_.counters_;
+    counters.audit_checked.add();
+    if (result.reply == sample.reply) return;
+    counters.audit_staleness.observe(static_cast<std::uint64_t>(std::max<std::int64_t>(0, now_us - sample.hit_us)));
+    // Told of meanwhile: the hit was in time. Not told of: it must not have been served.
+    if (!service_.cache_.fences().current(result.hash, sample.fence)) return;
+    counters.audit_stale.add();
+    service_.cache_.on_read_past(result.hash);
+    service_.options_.on_audit_stale(connection_.endpoint(), result.basis.slot);
+  }
+
+  // An invalidation that no write explains: the value read next is the one that was dropped. The node's tracking table is
+  // too small for its readers.
+  void note_drop(std::uint64_t hash, std::string_view key) {
+    const l1::Store::ReadGuard guard(service_.cache_.store());
+    const l1::Entry* entry = service_.cache_.store().find({hash, realm_, key});
+    const auto reply = entry == nullptr ? std::nullopt : entry->reply({});
+    if (reply) dropped_[hash % kDroppedKept] = {hash, std::hash<std::string_view>()(*reply)};
+  }
+  void note_refill(const coherence::FillResult& result) {
+    Dropped& dropped = dropped_[result.hash % kDroppedKept];
+    if (dropped.hash != result.hash) return;
+    if (dropped.reply == std::hash<std::string_view>()(result.reply)) service_.counters_.invalidations_unexplained.add();
+    dropped = {};
   }
 
   void on_invalidated(std::string_view key) override {
     const std::uint64_t hash = l1::hash_key(key);
-    service_.cache_.on_invalidated(hash, service_.counters_);
-    std::uint64_t& too_large = service_.too_large_[hash % kTooLargeSlots];
-    if (too_large == hash) too_large = 0;
+    note_drop(hash, key);
+    const bool bus = connection_.link().source() == coherence::ChangeSource::kBus;
+    service_.cache_.on_invalidated(hash, bus ? InvalidationSource::kBus : InvalidationSource::kTracking, io::boot_us(),
+                                   service_.counters_);
+    service_.too_large_[hash % kTooLargeSlots] = 0;
   }
-  void on_slots_moved(std::size_t slots) override {
-    service_.counters_.invalidations[static_cast<std::size_t>(insight::InvalidationSource::kSlotMoved)].add(slots);
+  void on_invalidated_prefix(std::string_view prefix) override {
+    count(InvalidationSource::kPurge);
+    if (prefix.empty()) {
+      service_.cache_.purge_everything();
+    } else {
+      service_.options_.purge_prefix(std::string(prefix));
+    }
+  }
+  void on_slots_moved(std::size_t slots) override { count(InvalidationSource::kSlotMoved, slots); }
+  void on_gap() override {
+    service_.counters_.bus_gaps.add();
+    count(InvalidationSource::kGeneration);
   }
   void on_invalidated_all() override {
-    service_.counters_.invalidations[static_cast<std::size_t>(insight::InvalidationSource::kFlush)].add();
+    count(InvalidationSource::kFlush);
     std::fill(service_.too_large_.begin(), service_.too_large_.end(), 0);
   }
-  void on_state(coherence::FillLinkState state, std::string_view reason) override {
+  void on_state(coherence::FillLinkState state, std::string_view) override {
     if (ending_) return;
     const bool was_serving = std::exchange(serving_, state == coherence::FillLinkState::kServing);
     if (was_serving && !serving_) {
       std::fill(service_.too_large_.begin(), service_.too_large_.end(), 0);
-      service_.counters_.invalidations[static_cast<std::size_t>(insight::InvalidationSource::kGeneration)].add();
+      count(InvalidationSource::kGeneration);
     }
-    service_.options_.on_state(connection_.endpoint(), realm_, state, reason);
+    // A node that stays away is said to be away once.
+    const bool again = state == coherence::FillLinkState::kClosed && !was_serving && told_closed_;
+    if (state != coherence::FillLinkState::kGreeting) told_closed_ = state == coherence::FillLinkState::kClosed;
+    if (!again) service_.options_.on_state(connection_.endpoint(), realm_, connection_.link());
   }
+  void count(InvalidationSource source, std::size_t n = 1) {
+    service_.counters_.invalidations[static_cast<std::size_t>(source)].add(n);
+  }
+
+  struct Dropped {
+    std::uint64_t hash = 0;
+    std::uint64_t reply = 0;
+  };
+  static constexpr std::size_t kDroppedKept = 1024;
 
   FillService& service_;
   const std::uint32_t realm_;
   const std::uint16_t row_;
   bool serving_ = false;
+  bool told_closed_ = false;
   std::int64_t wanted_us_ = io::boot_us();  // when its node was last in the topology, or its identity in use
   bool ending_ = false;                     // nobody needs to hear that the connection is lost
+  std::vector<Dropped> dropped_ = std::vector<Dropped>(kDroppedKept);  // direct-mapped by hash
+  std::map<std::uint64_t, AuditSample> audits_;
+  std::uint64_t last_audit_ = 0;
   FillConnection connection_;
 };
 
@@ -117,27 +194,54 @@ std::uint32_t FillService::owner_of(const upstream::Endpoint& node) const {
 
 void FillService::close() { links_.clear(); }
 
-bool FillService::read(const upstream::IdentityPtr& identity, std::string_view key, std::uint64_t hash, std::uint16_t slot,
-                       FillSink& sink, std::uint64_t token, std::int64_t now_us) {
-  const upstream::Endpoint* owner_node = topology_ ? topology_->node_of(slot) : nullptr;
-  if (owner_node == nullptr) return false;
-  const upstream::Endpoint& node = *owner_node;
-  if (!not_serving_until_us_.empty()) {
-    const auto down = not_serving_until_us_.find({identity->id, node});
-    if (down != not_serving_until_us_.end()) {
-      if (now_us < down->second) return false;
-      not_serving_until_us_.erase(down);
+FillService::Request FillService::make_request(const upstream::IdentityPtr& identity, const coherence::FillRead& read,
+                                               const upstream::Endpoint& node) const {
+  Request request;
+  request.identity = identity;
+  request.node = node;
+  request.key = read.key;
+  request.command = read.command;
+  request.variant = read.variant;
+  request.hash = read.hash;
+  request.slot = read.slot;
+  request.caching = read.caching;
+  request.topology_version = topology_->version;
+  return request;
+}
+
+bool FillService::read(const upstream::IdentityPtr& identity, const coherence::FillRead& read, FillSink& sink,
+                       std::uint64_t token, std::int64_t now_us) {
+  const upstream::Endpoint* node = topology_ ? topology_->node_of(read.slot) : nullptr;
+  if (node == nullptr) return false;
+  if (!refused_until_us_.empty()) {
+    const auto refused = refused_until_us_.find({identity->id, *node});
+    if (refused != refused_until_us_.end()) {
+      if (now_us < refused->second) return false;
+      refused_until_us_.erase(refused);
     }
   }
-  const std::uint32_t owner = owner_of(node);
-  Request request{identity, node, std::string(key), hash, slot, {&sink, token, worker_}, topology_->version};
+  Request request = make_request(identity, read, *node);
+  request.waiter = {&sink, token, worker_};
+  hand_over(std::move(request));
+  return true;
+}
+
+void FillService::audit(const upstream::IdentityPtr& identity, const coherence::FillRead& read, AuditSample sample) {
+  const upstream::Endpoint* node = topology_ ? topology_->node_of(read.slot) : nullptr;
+  if (node == nullptr) return;
+  Request request = make_request(identity, read, *node);
+  request.audit = std::make_shared<AuditSample>(std::move(sample));
+  hand_over(std::move(request));
+}
+
+void FillService::hand_over(Request request) {
+  const std::uint32_t owner = owner_of(request.node);
   if (owner == worker_) {
     serve(request);
-    return true;
+    return;
   }
   if (requests_out_.empty()) requests_out_.resize(peers_->loops.size());
   requests_out_[owner].push_back(std::move(request));
-  return true;
 }
 
 void FillService::set_topology(upstream::TopologyPtr topology, const upstream::IdentityPtr& configured) {
@@ -157,22 +261,54 @@ FillService::Link* FillService::link_to(const upstream::IdentityPtr& identity, c
 }
 
 void FillService::serve(const Request& request) {
-  const bool too_large = too_large_[request.hash % kTooLargeSlots] == request.hash;
-  const bool outdated = request.topology_version != cache_.topology_version();
+  const coherence::FillRead read{request.key,     request.hash,    request.slot, request.command,
+                                 request.variant, request.caching, false};
+  const std::int64_t now_us = io::boot_us();
+  if (request.audit) {
+    Link* link = link_to(request.identity, request.node);
+    if (link != nullptr) link->audit(read, *request.audit, now_us);
+    return;
+  }
+  const bool too_large = too_large_[request.hash % kTooLargeSlots] == read_id(request.hash, request.variant);
+  const bool outdated =
+      request.topology_version != cache_.topology_version() && coherence::enforced(coherence::Rule::kTopologyAtFill);
   Link* link = too_large || outdated ? nullptr : link_to(request.identity, request.node);
   const std::uint64_t joined_before = link == nullptr ? 0 : link->connection().link().joined();
-  if (link != nullptr &&
-      link->connection().link().submit(request.key, request.hash, request.slot, request.waiter, io::boot_us())) {
+  if (link != nullptr && link->connection().link().submit(read, request.waiter, now_us)) {
     const bool joined = link->connection().link().joined() != joined_before;
     (joined ? counters_.fills_joined : counters_.fills_started).add();
+    if (link->connection().link().state() == coherence::FillLinkState::kClosed) link->connection().hurry(now_us);
   } else {
     counters_.fills_forwarded.add();
-    Answer answer{request.waiter, false, std::make_shared<const std::string>(request.key), {}};
-    if (link != nullptr && link->connection().link().state() != coherence::FillLinkState::kServing) {
-      answer.not_serving = LinkKey{request.identity->id, request.node};
+    Answer answer{request.waiter, false, std::make_shared<const std::string>(request.command), {}};
+    if (link != nullptr && link->connection().link().state() == coherence::FillLinkState::kRefused) {
+      answer.refused = LinkKey{request.identity->id, request.node};
     }
     this->answer(std::move(answer));
   }
+}
+
+void FillService::prove(const upstream::IdentityPtr& identity, std::uint16_t slot, std::int64_t since_us, FillSink& sink) {
+  const upstream::Endpoint* node = topology_ ? topology_->node_of(slot) : nullptr;
+  if (node == nullptr) {
+    loop_.post([&sink] { sink.on_proven(); });
+    return;
+  }
+  const std::uint32_t owner = owner_of(*node);
+  FillService* peer = peers_->services[owner];
+  if (peer == this) {
+    start_proof(identity, *node, since_us, *this, sink);
+    return;
+  }
+  peers_->loops[owner]->post(
+      [peer, identity, node = *node, since_us, this, &sink] { peer->start_proof(identity, node, since_us, *this, sink); });
+}
+
+void FillService::start_proof(const upstream::IdentityPtr& identity, const upstream::Endpoint& node, std::int64_t since_us,
+                              FillService& origin, FillSink& sink) {
+  auto tell = [&origin, &sink] { origin.loop_.post([&sink] { sink.on_proven(); }); };
+  Link* link = link_to(identity, node);
+  if (link == nullptr || !link->connection().link().barrier(tell, since_us, io::boot_us())) tell();
 }
 
 void FillService::answer(Answer answer) {
@@ -212,14 +348,14 @@ void FillService::start_barrier(const std::shared_ptr<Barrier>& barrier) {
   const std::int64_t now_us = io::boot_us();
   for (const auto& [key, link] : links_) {
     barrier->left.fetch_add(1);
-    if (!link->connection().link().barrier([barrier] { barrier->done(); }, now_us)) barrier->done();
+    if (!link->connection().link().barrier([barrier] { barrier->done(); }, now_us, now_us)) barrier->done();
   }
   barrier->done();
 }
 
 void FillService::deliver(std::vector<Answer>& answers) {
   for (const Answer& answer : answers) {
-    if (answer.not_serving) not_serving_until_us_[*answer.not_serving] = io::boot_us() + kAskAgainUs;
+    if (answer.refused) refused_until_us_[*answer.refused] = io::boot_us() + kAskAgainUs;
     static_cast<FillSink*>(answer.waiter.sink)->on_fill(answer.waiter.token, answer.answered, *answer.bytes);
   }
   answers.clear();
@@ -234,7 +370,7 @@ void FillService::tick(std::int64_t now_us) {
 
 void FillService::collect(std::int64_t now_us) {
   std::erase_if(links_, [&](const auto& item) { return item.second->unused(now_us); });
-  std::erase_if(not_serving_until_us_, [&](const auto& item) { return item.second <= now_us; });
+  std::erase_if(refused_until_us_, [&](const auto& item) { return item.second <= now_us; });
 }
 
 void FillService::flush() {
@@ -262,8 +398,19 @@ void FillService::flush() {
 void FillService::links(std::vector<FillLinkRow>& rows) const {
   for (const auto& [key, link] : links_) {
     const coherence::FillLink& machine = link->connection().link();
-    rows.push_back({key.second, key.first, machine.state(), machine.state_reason(),
-                    cache_.links().verified_until_us(machine.link()), machine.invalidations(), machine.reads_in_flight()});
+    FillLinkRow row;
+    row.endpoint = key.second;
+    row.identity = key.first;
+    row.state = machine.state();
+    row.reason = machine.state_reason();
+    row.source = machine.source();
+    row.source_reason = machine.source_reason();
+    row.proven_us = cache_.links().proven_us(machine.link());
+    row.invalidations = machine.invalidations();
+    row.bus_gaps = machine.bus_gaps();
+    row.in_flight = machine.reads_in_flight();
+    row.waiting = machine.reads_waiting();
+    rows.push_back(std::move(row));
   }
 }
 

@@ -19,23 +19,34 @@ namespace nearcached::tiers {
 // Gets the answer of a fill. Called on the worker's thread, never from inside FillService::read.
 class FillSink {
  public:
-  // `answered`: `bytes` is the reply (RESP3). Otherwise `bytes` is the key, to be read the ordinary way.
+  // `answered`: `bytes` is the reply (RESP3). Otherwise `bytes` is the command, to be sent the ordinary way.
   virtual void on_fill(std::uint64_t token, bool answered, std::string_view bytes) = 0;
+  // Of barrier().
   virtual void on_barrier(std::uint64_t token) = 0;
+  // Of prove().
+  virtual void on_proven() = 0;
 
  protected:
   ~FillSink() = default;
 };
 
 struct FillServiceOptions {
-  bool cluster = false;
-  bool swapdb_never = false;
-  std::uint32_t database = 0;
+  coherence::FillLinkOptions link;  // but for the credentials, which are each identity's own
   std::int64_t connect_timeout_us = 1'000'000;
-  std::int64_t reply_timeout_us = 1'000'000;
-  std::int64_t max_staleness_us = 1'000'000;
-  // Called on the owning worker's thread when a link changes its state: node, identity, state, reason.
-  std::function<void(const upstream::Endpoint&, std::uint32_t, coherence::FillLinkState, std::string_view)> on_state;
+  // Called on the owning worker's thread when a link changes its state: node, identity, link.
+  std::function<void(const upstream::Endpoint&, std::uint32_t, const coherence::FillLink&)> on_state;
+  // A peer wants all keys with this prefix gone: walks the store, so not here.
+  std::function<void(std::string)> purge_prefix;
+  // A hit that was untrue although nothing had been heard of the key: node, slot.
+  std::function<void(const upstream::Endpoint&, std::uint16_t)> on_audit_stale;
+};
+
+// A hit as it was served, to be compared with the upstream.
+struct AuditSample {
+  std::string reply;  // RESP3
+  coherence::FenceTable::Stamp fence;
+  std::int64_t hit_us = 0;
+  std::int64_t expires_at_ms = 0;
 };
 
 // What is known of one fill link, for the statistics.
@@ -44,9 +55,13 @@ struct FillLinkRow {
   std::uint32_t identity = 0;
   coherence::FillLinkState state = coherence::FillLinkState::kClosed;
   std::string reason;
-  std::int64_t verified_until_us = 0;
+  coherence::ChangeSource source = coherence::ChangeSource::kTracking;
+  std::string source_reason;
+  std::int64_t proven_us = 0;  // 0: not
   std::uint64_t invalidations = 0;
+  std::uint64_t bus_gaps = 0;
   std::size_t in_flight = 0;
+  std::size_t waiting = 0;
 };
 
 // One per worker. A read goes to the worker that owns the node (by a hash of its address, so that it never changes with the
@@ -71,9 +86,13 @@ class FillService {
   // Ends all links; in-flight reads are not answered any more.
   void close();
 
-  // Reads `key` for `sink`, which must live until it is told. False: the node's link does not serve, read the ordinary way.
-  [[nodiscard]] bool read(const upstream::IdentityPtr& identity, std::string_view key, std::uint64_t hash,
-                          std::uint16_t slot, FillSink& sink, std::uint64_t token, std::int64_t now_us);
+  // Reads for `sink`, which must live until it is told. False: the node's link refuses, read the ordinary way.
+  [[nodiscard]] bool read(const upstream::IdentityPtr& identity, const coherence::FillRead& read, FillSink& sink,
+                          std::uint64_t token, std::int64_t now_us);
+  // Compares a hit with the upstream, some time; nobody is told but the counters.
+  void audit(const upstream::IdentityPtr& identity, const coherence::FillRead& read, AuditSample sample);
+  // Tells `sink` once the link of that slot's node has proven that all pushes up to now are here, or is lost.
+  void prove(const upstream::IdentityPtr& identity, std::uint16_t slot, std::int64_t since_us, FillSink& sink);
   // Tells `sink` once every link of the process has handled all that its node had pushed by now: what a command changed that
   // named no keys (coherence.md, Installing). The upstream must have answered that command.
   void barrier(FillSink& sink, std::uint64_t token);
@@ -87,14 +106,18 @@ class FillService {
  private:
   using LinkKey = std::pair<std::uint32_t, upstream::Endpoint>;
   static constexpr std::size_t kTooLargeSlots = 1024;
-  static constexpr std::int64_t kAskAgainUs = 50'000;  // a link that did not serve is not asked again before
+  static constexpr std::int64_t kAskAgainUs = 50'000;  // a link that refused is not asked again before
 
   struct Request {
     upstream::IdentityPtr identity;
     upstream::Endpoint node;
     std::string key;
+    std::string command;
+    std::string variant;
     std::uint64_t hash = 0;
     std::uint16_t slot = 0;
+    protocol::Caching caching = protocol::Caching::kKey;
+    std::shared_ptr<AuditSample> audit;
     coherence::FillWaiter waiter;
     std::uint64_t topology_version = 0;
   };
@@ -102,7 +125,7 @@ class FillService {
     coherence::FillWaiter waiter;
     bool answered = false;
     std::shared_ptr<const std::string> bytes;
-    std::optional<LinkKey> not_serving;  // why it is not answered
+    std::optional<LinkKey> refused;  // why it is not answered
   };
   class Link;
   struct Barrier;
@@ -110,7 +133,12 @@ class FillService {
   [[nodiscard]] std::uint32_t owner_of(const upstream::Endpoint& node) const;
   // nullptr: no room for another link, the node's keys are not cached.
   [[nodiscard]] Link* link_to(const upstream::IdentityPtr& identity, const upstream::Endpoint& node);
+  [[nodiscard]] Request make_request(const upstream::IdentityPtr& identity, const coherence::FillRead& read,
+                                     const upstream::Endpoint& node) const;
+  void hand_over(Request request);
   void serve(const Request& request);
+  void start_proof(const upstream::IdentityPtr& identity, const upstream::Endpoint& node, std::int64_t since_us,
+                   FillService& origin, FillSink& sink);
   void collect(std::int64_t now_us);
   void start_barrier(const std::shared_ptr<Barrier>& barrier);
   void answer(Answer answer);
@@ -131,7 +159,7 @@ class FillService {
   std::vector<std::vector<Request>> requests_out_;  // by worker
   std::vector<std::vector<Answer>> answers_out_;    // by worker
   std::vector<Answer> answers_here_;
-  std::map<LinkKey, std::int64_t> not_serving_until_us_;
+  std::map<LinkKey, std::int64_t> refused_until_us_;
   std::int64_t next_collect_us_ = 0;
 };
 

@@ -40,14 +40,14 @@ NearCache::Lookup NearCache::judge(const l1::Entry& entry, std::string_view repl
   const bool verified = now_us - policy.max_staleness_us < proven_us || !enforced(Rule::kVerifiedAtHit);
   if (!same_generation || !verified) {
     if (!may_serve_stale(stamp, policy, now_us)) return {{}, MissReason::kUnverified};
-    return {reply, MissReason::kAbsent, true, stamp.link};
+    return {reply, MissReason::kAbsent, true, entry.expires_at_ms()};
   }
   if (policy.consistency == Consistency::kCausal && enforced(Rule::kCausalWaits)) {
     // Where nobody tells of changes there is nothing to wait for.
     if (proven_us == LinkTable::kForever) return {{}, MissReason::kUnverified};
-    if (links_.delivered_us(stamp.link) <= heard_us) return {{}, MissReason::kUnproven, false, stamp.link};
+    if (links_.delivered_us(stamp.link) <= heard_us) return {{}, MissReason::kUnproven};
   }
-  return {reply};
+  return {reply, MissReason::kAbsent, false, entry.expires_at_ms()};
 }
 
 bool NearCache::may_serve_stale(const l1::Stamp& stamp, const Policy& policy, std::int64_t now_us) const noexcept {
@@ -77,26 +77,33 @@ bool NearCache::install(const coherence::FillResult& result, std::uint32_t realm
                         now_us / 1000, [&] { return holds(basis, result.hash); }) == l1::InstallResult::kInstalled;
 }
 
-void NearCache::erase(std::uint64_t hash, insight::InvalidationSource source, Counters& counters) {
-  if (!options_.enabled) return;
+std::size_t NearCache::erase(std::uint64_t hash, insight::InvalidationSource source, Counters& counters) {
+  if (!options_.enabled) return 0;
   const std::size_t erased = store_.erase(hash, l1::Removal::kInvalidated);
   if (erased != 0) counters.invalidations[static_cast<std::size_t>(source)].add(erased);
+  return erased;
 }
 
-void NearCache::on_invalidated(std::uint64_t hash, insight::InvalidationSource source, Counters& counters) {
+void NearCache::on_invalidated(std::uint64_t hash, insight::InvalidationSource source, std::int64_t now_us,
+                               Counters& counters) {
   if (enforced(Rule::kPushFencesAbsent)) fences_.bump(hash);
   erase(hash, source, counters);
+  if (const auto delay_us = invalidation_clock_.pushed(hash, now_us)) {
+    counters.invalidation_delay.observe(static_cast<std::uint64_t>(std::max<std::int64_t>(0, *delay_us)));
+  }
 }
 
 void NearCache::begin_write(std::uint64_t hash, Counters& counters) {
   if (enforced(Rule::kFenceFromDispatch)) fences_.begin_write(hash);
   if (enforced(Rule::kFenceFromDispatch) && !enforced(Rule::kFenceUntilAnswered)) fences_.end_write(hash);
-  erase(hash, insight::InvalidationSource::kOwnWrite, counters);
+  const std::size_t erased = erase(hash, insight::InvalidationSource::kOwnWrite, counters);
+  if (erased != 0) invalidation_clock_.write_begins(hash);
 }
 
-void NearCache::end_write(std::uint64_t hash, Counters& counters) {
+void NearCache::end_write(std::uint64_t hash, std::int64_t now_us, Counters& counters) {
   if (enforced(Rule::kFenceFromDispatch) && enforced(Rule::kFenceUntilAnswered)) fences_.end_write(hash);
   if (enforced(Rule::kEraseBeforeAnswer)) erase(hash, insight::InvalidationSource::kOwnWrite, counters);
+  invalidation_clock_.write_ends(hash, now_us);
 }
 
 void NearCache::begin_write_all() {
@@ -121,6 +128,11 @@ std::size_t NearCache::purge_prefix(std::string_view prefix) {
   // First the fences: what is installed behind the walk's back was read after this.
   if (enforced(Rule::kPurgeKillsFlights)) fences_.bump_all();
   return store_.erase_if([prefix](const l1::Entry& entry) { return entry.key().starts_with(prefix); });
+}
+
+void NearCache::purge_everything() {
+  if (enforced(Rule::kPurgeKillsFlights)) fences_.bump_all();
+  links_.purge_all();
 }
 
 std::size_t NearCache::apply_topology(const upstream::TopologyPtr& topology) {

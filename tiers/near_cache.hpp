@@ -12,6 +12,7 @@
 #include "tiers/coherence/link_table.hpp"
 #include "tiers/coherence/slot_epochs.hpp"
 #include "tiers/insight/counters.hpp"
+#include "tiers/insight/invalidation_clock.hpp"
 #include "tiers/l1/store.hpp"
 #include "tiers/policies.hpp"
 
@@ -44,8 +45,8 @@ class NearCache {
   struct Lookup {
     std::optional<std::string_view> reply;  // a hit, valid until the thread's ReadGuard ends
     insight::MissReason reason = insight::MissReason::kAbsent;
-    bool stale = false;       // a hit that is unverified, by its policy
-    std::uint16_t link = 0;   // of kUnproven: the connection that must prove itself
+    bool stale = false;      // a hit that is unverified, by its policy
+    std::int64_t expires_at_ms = 0;
   };
   // The hit path: no lock, no allocation, no clock. `heard_us`: when this client was last told something that did not come
   // from L1; the causal level asks for a proof from after that. Never called with a kStrict policy.
@@ -61,12 +62,12 @@ class NearCache {
   }
 
   // The upstream, or a peer, said that the key changed.
-  void on_invalidated(std::uint64_t hash, insight::InvalidationSource source, Counters& counters);
+  void on_invalidated(std::uint64_t hash, insight::InvalidationSource source, std::int64_t now_us, Counters& counters);
 
   // An own write, from its dispatch to its acknowledgement, its failure included. Erases at both ends: the second time
   // before the client is answered.
   void begin_write(std::uint64_t hash, Counters& counters);
-  void end_write(std::uint64_t hash, Counters& counters);
+  void end_write(std::uint64_t hash, std::int64_t now_us, Counters& counters);
   // A write of keys that nobody knows, or of all.
   void begin_write_all();
   void end_write_all(Counters& counters);
@@ -78,6 +79,8 @@ class NearCache {
   // milliseconds per 100,000 entries, holding a shard's lock for a moment at a time: not for a worker's thread. Returns how
   // many entries went.
   std::size_t purge_prefix(std::string_view prefix);
+
+  void purge_everything();
 
   // The topology that workers are about to be told. A slot that changed its owner gets a new epoch first. A read that was
   // routed by an older topology is not made for L1: the node it names may not know yet that it lost the slot. Returns how
@@ -100,13 +103,14 @@ class NearCache {
                              std::int64_t now_us) const noexcept;
   [[nodiscard]] bool may_serve_stale(const l1::Stamp& stamp, const Policy& policy, std::int64_t now_us) const noexcept;
   [[nodiscard]] bool holds(const coherence::FillBasis& basis, std::uint64_t hash) const noexcept;
-  void erase(std::uint64_t hash, insight::InvalidationSource source, Counters& counters);
+  std::size_t erase(std::uint64_t hash, insight::InvalidationSource source, Counters& counters);
 
   const NearCacheOptions options_;
   coherence::FenceTable fences_;
   coherence::SlotEpochs epochs_;
   coherence::LinkTable links_;
   l1::Store store_;
+  insight::InvalidationClock invalidation_clock_;
   upstream::TopologyPtr topology_;  // of apply_topology's caller
   std::atomic<std::uint64_t> topology_version_{0};
 };

@@ -1,6 +1,7 @@
 // What holds for a key: the policy of the longest prefix that is configured for it.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -39,11 +40,15 @@ class Policies {
   [[nodiscard]] const std::vector<Policy>& namespaces() const noexcept { return namespaces_; }
   // The smallest of all policies: how often links must be proven.
   [[nodiscard]] std::int64_t max_staleness_min_us() const noexcept;
+  [[nodiscard]] bool any_causal() const noexcept {
+    const auto causal = [](const Policy& policy) { return policy.consistency == Consistency::kCausal; };
+    return causal(otherwise_) || std::any_of(namespaces_.begin(), namespaces_.end(), causal);
+  }
   [[nodiscard]] std::int64_t max_stale_max_us() const noexcept;  // the largest among kStaleOk, 0: none
 
  private:
   Policy otherwise_;
-  std::vector<Policy> namespaces_;  // sorted by prefix
+  std::vector<Policy> namespaces_;    // sorted by prefix
   std::vector<std::size_t> parents_;  // by namespace: the longest other one that is a prefix of it, or its own index
 };
 

@@ -40,25 +40,6 @@ bool says_absent(std::string_view reply) {
 
 }  // namespace
 
-struct FillLink::Flight {
-  std::uint64_t id = 0;  // of the key and the variant
-  std::string key;
-  std::string command;
-  std::string variant;
-  std::uint64_t hash = 0;
-  std::uint16_t slot = 0;
-  protocol::Caching caching = protocol::Caching::kKey;
-  bool audit = false;
-  bool waiting = false;        // not yet sent
-  std::int64_t since_us = 0;   // it has waited
-  std::int64_t sent_us = 0;
-  FillBasis basis;
-  std::string value;           // the reply of the read, kept until the TTL's is in
-  std::int64_t ttl_ms = -1;    // least of the key's and the fields' it named; -2: the key is gone; below: not known
-  bool unwatched = false;
-  std::vector<FillWaiter> waiters;
-};
-
 FillLink::FillLink(FillLinkOptions options, std::uint16_t link, FenceTable& fences, SlotEpochs& epochs, LinkTable& links,
                    FillLinkEvents& events)
     : options_(std::move(options)),
@@ -215,7 +196,8 @@ void FillLink::start_waiting(std::int64_t now_us) {
 
 void FillLink::expire_waiting(std::int64_t now_us) {
   if (may_send()) return;
-  while (!waiting_.empty() && (now_us - waiting_.front()->since_us > options_.hold_us || state_ == FillLinkState::kRefused)) {
+  while (!waiting_.empty() &&
+         (now_us - waiting_.front()->since_us > options_.hold_us || state_ == FillLinkState::kRefused)) {
     const std::unique_ptr<Flight> flight = std::move(waiting_.front());
     waiting_.pop_front();
     forget(*flight);
@@ -281,7 +263,8 @@ bool FillLink::handle_frame(std::string_view frame, std::int64_t now_us) {
       if (!handle_push(push, now_us)) return false;
     }
   }
-  links_.deliver(link_, std::max(awaited.sent_us, links_.delivered_us(link_)));
+  answered_sent_us_ = std::max(awaited.sent_us, answered_sent_us_);
+  links_.deliver(link_, answered_sent_us_);
   handle_reply(std::move(awaited), frame, now_us);
   return state_ != FillLinkState::kRefused;
 }
@@ -295,7 +278,7 @@ bool FillLink::handle_push(std::string_view frame, std::int64_t now_us) {
   if (kind == "invalidate") {
     handle_invalidation(second);
   } else if ((kind == "message" || kind == "smessage") && tree_.root().children == 3) {
-    return handle_message(nodes[second + nodes[second].subtree].text, now_us);
+    handle_message(nodes[second + nodes[second].subtree].text);
   } else if (kind == "subscribe" || kind == "ssubscribe" || kind == "unsubscribe" || kind == "sunsubscribe") {
     handle_subscription(kind, now_us);
   }
@@ -381,8 +364,8 @@ void FillLink::finish(Flight& flight) {
   FillResult result;
   const char type = flight.value.empty() ? '\0' : flight.value.front();
   const bool error = type == '-' || type == '!';
-  if (type == '\0' || (error && means_elsewhere(std::string_view(flight.value).substr(1)) &&
-                       enforced(Rule::kErrorsNotCached))) {
+  if (type == '\0' ||
+      (error && means_elsewhere(std::string_view(flight.value).substr(1)) && enforced(Rule::kErrorsNotCached))) {
     answer(flight, result);
     return;
   }

@@ -91,7 +91,7 @@ class FillLinkEvents {
   virtual void on_filled(const FillResult& result) = 0;
   virtual void on_invalidated(std::string_view key) = 0;
   virtual void on_invalidated_all() = 0;
-  // A peer's message: all keys that begin with it.
+  // A peer's message: all keys of the store that begin with it, so with an empty one all there are.
   virtual void on_invalidated_prefix(std::string_view) {}
   // A peer's message is missing: everything of this link is unverified.
   virtual void on_gap() {}
@@ -111,13 +111,13 @@ struct FillLinkOptions {
   std::vector<ChangeSource> sources{ChangeSource::kTracking};  // tried in this order; not empty
   bool ttl_is_bound = false;  // kTtl was asked for, not fallen back to: entries live their l1_ttl, not max_staleness
   std::string bus_channel;
-  std::uint64_t bus_publisher = 0;  // of this process
+  std::uint64_t bus_publisher = 0;            // of this process
   std::int64_t max_staleness_us = 1'000'000;  // the smallest of all policies: a probe goes every third of it
   std::int64_t reply_timeout_us = 1'000'000;
-  std::int64_t hold_us = 300'000;       // a read waits so long for a link that is not serving
-  std::size_t in_flight_max = 256;      // reads on the connection; more wait their turn
-  std::size_t waiting_max = 20'000;     // reads that wait; a further one goes the ordinary way
-  std::size_t joined_max = 10'000;      // waiters of one read
+  std::int64_t hold_us = 300'000;    // a read waits so long for a link that is not serving
+  std::size_t in_flight_max = 256;   // reads on the connection; more wait their turn
+  std::size_t waiting_max = 20'000;  // reads that wait; a further one goes the ordinary way
+  std::size_t joined_max = 10'000;   // waiters of one read
 };
 
 // Sans-I/O: takes bytes, events and the time, leaves bytes in output(). Reply and push share the connection, so a push can't
@@ -132,7 +132,8 @@ struct FillLinkOptions {
 // it is answered when all replies are in. Concurrent equal reads of one key join the flight that is under way, unless
 // anything happened to the key since it left (FenceTable): then they start another. At most in_flight_max are on their way;
 // the others wait, joined in the same way, so that after an outage each key is read once and the node is not run over. While
-// the link is not serving, reads wait hold_us for it: it is usually back in a moment, and all that would go past it is a herd.
+// the link is not serving, reads wait hold_us for it: it is usually back in a moment, and all that would go past it is a
+// herd.
 //
 // A probe, every third of max_staleness, is a question that only the right node answers well: HELLO (role: master), and in a
 // cluster CLUSTER INFO (cluster_state:ok) and CLUSTER NODES (the node's own view of its slots). When all of it is good the
@@ -199,7 +200,24 @@ class FillLink {
     kFieldTtl,
   };
   enum class FieldExpiry : std::uint8_t { kNone, kPaired, kUnknown };
-  struct Flight;
+  struct Flight {
+    std::uint64_t id = 0;  // of the key and the variant
+    std::string key;
+    std::string command;
+    std::string variant;
+    std::uint64_t hash = 0;
+    std::uint16_t slot = 0;
+    protocol::Caching caching = protocol::Caching::kKey;
+    bool audit = false;
+    bool waiting = false;       // not yet sent
+    std::int64_t since_us = 0;  // it has waited
+    std::int64_t sent_us = 0;
+    FillBasis basis;
+    std::string value;         // the reply of the read, kept until the TTL's is in
+    std::int64_t ttl_ms = -1;  // least of the key's and the fields' it named; -2: the key is gone; below: not known
+    bool unwatched = false;
+    std::vector<FillWaiter> waiters;
+  };
   struct Awaited {
     Expected what;
     std::int64_t sent_us;
@@ -246,11 +264,10 @@ class FillLink {
   [[nodiscard]] bool swaps_unchanged();
   void probe_done(std::int64_t sent_us, std::int64_t now_us);
   void handle_subscription(std::string_view kind, std::int64_t now_us);
-  [[nodiscard]] bool handle_message(std::string_view payload, std::int64_t now_us);
+  void handle_message(std::string_view payload);
   void gap();
   void refuse(std::string reason);
   void enter(FillLinkState state, std::string reason);
-  [[nodiscard]] std::string channel() const;
 
   const FillLinkOptions options_;
   const std::uint16_t link_;
@@ -281,10 +298,11 @@ class FillLink {
   std::optional<ChangeSource> granted_;  // the last source that was had, on an earlier connection perhaps
   std::int64_t source_asked_us_ = 0;
   FieldExpiry field_expiry_ = FieldExpiry::kUnknown;
-  bool sharded_ = false;              // the node has sharded Pub/Sub
+  bool sharded_ = false;               // the node has sharded Pub/Sub
   std::vector<std::string> channels_;  // subscribed to, or about to be
   std::size_t subscriptions_left_ = 0;
   BusInbox inbox_;
+  std::int64_t answered_sent_us_ = 0;  // the sending of the newest request that was answered
   std::uint64_t bus_gaps_ = 0;
 
   bool probe_good_ = false;  // of the probe whose replies are coming in

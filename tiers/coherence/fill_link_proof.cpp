@@ -96,23 +96,18 @@ void FillLink::request_source(std::int64_t now_us) {
   }
 }
 
-std::string FillLink::channel() const {
-  std::size_t lowest = 0;
-  while (lowest + 1 < owned_.size() && !owned_.test(lowest)) ++lowest;
-  return sharded_channel(options_.bus_channel, static_cast<std::uint16_t>(lowest));
-}
-
-// The plain channel always: a publisher that knows the cluster for an older one uses it.
+// By both ways: a publisher that takes the cluster for an older one uses the plain one.
 void FillLink::subscribe(std::int64_t now_us) {
-  if (channels_.empty()) {
-    channels_.push_back(options_.bus_channel);
-    send(Expected::kSubscribe, {"SUBSCRIBE", options_.bus_channel}, now_us);
-    ++subscriptions_left_;
+  std::string wanted = options_.bus_channel;
+  if (options_.cluster) {
+    if (owned_.none()) return;
+    wanted = sharded_channel(options_.bus_channel, static_cast<std::uint16_t>(owned_._Find_first()));
   }
-  if (!options_.cluster || !sharded_ || owned_.none()) return;
-  const std::string wanted = channel();
   if (std::find(channels_.begin(), channels_.end(), wanted) != channels_.end()) return;
   channels_.push_back(wanted);
+  send(Expected::kSubscribe, {"SUBSCRIBE", wanted}, now_us);
+  ++subscriptions_left_;
+  if (!options_.cluster || !sharded_) return;
   send(Expected::kSubscribe, {"SSUBSCRIBE", wanted}, now_us);
   ++subscriptions_left_;
 }
@@ -184,30 +179,27 @@ void FillLink::handle_subscription(std::string_view kind, std::int64_t now_us) {
     return;
   }
   if (!awaited_.empty() && awaited_.front().what == Expected::kSubscribe) awaited_.pop_front();
-  if (subscriptions_left_ != 0 && --subscriptions_left_ == 0 && !source_known_) source_granted(now_us);
+  if (subscriptions_left_ == 0 || --subscriptions_left_ != 0) return;
+  inbox_.subscribed(now_us);
+  if (source_known_) {
+    gap();  // what was published here before we listened
+  } else {
+    source_granted(now_us);
+  }
 }
 
-bool FillLink::handle_message(std::string_view payload, std::int64_t now_us) {
-  const BusInbox::Outcome outcome = inbox_.on_message(payload, now_us);
-  for (const std::string_view key : outcome.keys) {
-    ++invalidations_;
-    events_.on_invalidated(key);
-  }
+void FillLink::handle_message(std::string_view payload) {
+  const BusInbox::Outcome outcome = inbox_.on_message(payload, answered_sent_us_);
+  if (outcome.gap) gap();
+  if (outcome.action != BusInbox::Action::kNothing) ++invalidations_;
   switch (outcome.action) {
-    case BusInbox::Action::kNothing:
-    case BusInbox::Action::kKeys: break;
-    case BusInbox::Action::kPrefix:
-      ++invalidations_;
-      events_.on_invalidated_prefix(outcome.text);
+    case BusInbox::Action::kNothing: break;
+    case BusInbox::Action::kKeys:
+      for (const std::string_view key : outcome.keys) events_.on_invalidated(key);
       break;
-    case BusInbox::Action::kAll:
-      ++invalidations_;
-      links_.purge(link_);
-      events_.on_invalidated_all();
-      break;
-    case BusInbox::Action::kGap: gap(); break;
+    case BusInbox::Action::kPrefix: events_.on_invalidated_prefix(outcome.text); break;
+    case BusInbox::Action::kAll: events_.on_invalidated_prefix({}); break;
   }
-  return true;
 }
 
 void FillLink::gap() {
@@ -309,8 +301,10 @@ void FillLink::probe_done(std::int64_t sent_us, std::int64_t now_us) {
     return;
   }
   if (source() == ChangeSource::kBus && options_.cluster) subscribe(now_us);
-  const bool timeless = source() == ChangeSource::kTtl;
-  links_.prove(link_, timeless ? LinkTable::kForever : enforced(Rule::kProvenFromSending) ? sent_us : now_us);
+  std::int64_t proven_us = enforced(Rule::kProvenFromSending) ? sent_us : now_us;
+  // A writer that is silent may have died between its write and its message.
+  if (source() == ChangeSource::kBus) proven_us = std::min(proven_us, inbox_.sound_until_us() - options_.max_staleness_us);
+  links_.prove(link_, source() == ChangeSource::kTtl ? LinkTable::kForever : proven_us);
   if (state_ == FillLinkState::kGreeting) enter(FillLinkState::kServing, {});
   start_waiting(now_us);
 }

@@ -43,8 +43,7 @@ void LinkTable::purge(std::uint16_t link) noexcept {
   const std::uint32_t next = row.generation.fetch_add(1, std::memory_order_acq_rel) + 1;
   // Purges of several threads: the youngest stands.
   std::uint32_t below = row.purged_below.load(std::memory_order_acquire);
-  while (below < next && !row.purged_below.compare_exchange_weak(below, next, std::memory_order_acq_rel)) {
-  }
+  while (below < next && !row.purged_below.compare_exchange_weak(below, next, std::memory_order_acq_rel)) {}
 }
 
 void LinkTable::purge_all() noexcept {

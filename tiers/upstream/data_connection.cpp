@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "tiers/coherence/rules.hpp"
 #include "tiers/io/clock.hpp"
 
 namespace nearcached::tiers::upstream {
@@ -308,7 +309,7 @@ void DataConnection::give_back(std::string_view what) {
     if (request.role != Role::kRequest || request.meta.sink == nullptr) continue;
     if (head && passed_on) {
       request.meta.sink->on_failure(request.meta.token, reason, true);
-    } else if (left && request.meta.write) {
+    } else if (left && request.meta.write && coherence::enforced(coherence::Rule::kWriteOnceOnly)) {
       request.meta.sink->on_failure(request.meta.token,
                                     "ERR nearcached: connection to " + options_.endpoint.text() +
                                         " lost: " + std::string(what) + "; the command may have taken effect",

@@ -82,7 +82,7 @@ DataConnection& Router::connection_to(const IdentityPtr& identity, protocol::Res
 }
 
 void Router::send(Lane& lane, RequestMeta meta, std::string_view bytes, std::int64_t now_us) {
-  meta.deadline_us = now_us + options_.command_timeout_us;
+  if (meta.deadline_us == 0) meta.deadline_us = now_us + options_.command_timeout_us;
   DataConnection& connection = connection_to(lane, primary_for(meta));
   if (somebody_waits(meta)) {
     wait(connection, meta, bytes, "ERR nearcached: requests of this slot wait for the cluster", now_us,
@@ -108,14 +108,24 @@ void Router::send_on(DataConnection& connection, const RequestMeta& meta, std::s
   }
 }
 
+const DataConnection* Router::connection_for(const Lane& lane, std::uint32_t slot) const {
+  if (slot == kNoSlot) return nullptr;
+  const std::uint16_t owner = topology_->owner[slot];
+  if (owner == Topology::kNoNode || lane.topology_version != topology_->version || owner >= lane.by_primary.size()) {
+    return nullptr;
+  }
+  return lane.by_primary[owner];
+}
+
 bool Router::congested(Lane& lane, std::uint32_t slot) const {
   if (waiting_.size() >= kWaitingMax / 2) return true;
-  if (slot == kNoSlot) return false;
-  const std::uint16_t owner = topology_->owner[slot];
-  if (owner == Topology::kNoNode || lane.topology_version != topology_->version || owner >= lane.by_primary.size())
-    return false;
-  const DataConnection* connection = lane.by_primary[owner];
+  const DataConnection* connection = connection_for(lane, slot);
   return connection != nullptr && connection->full();
+}
+
+bool Router::ready(const Lane& lane, std::uint32_t slot) const {
+  const DataConnection* connection = connection_for(lane, slot);
+  return connection != nullptr && connection->ready();
 }
 
 void Router::wait(const DataConnection& from, RequestMeta meta, std::string_view bytes, std::string_view error,

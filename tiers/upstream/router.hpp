@@ -72,12 +72,14 @@ class Router final : public DataConnectionOwner {
   [[nodiscard]] Lane& attach(const IdentityPtr& identity, protocol::RespVersion version);
   void detach(Lane& lane, std::int64_t now_us);
 
-  // To the owner of meta.slot, or with kNoSlot to any node. meta.deadline_us is set here.
+  // To the owner of meta.slot, or with kNoSlot to any node. meta.deadline_us, if 0, is command_timeout from now.
   void send(Lane& lane, RequestMeta meta, std::string_view bytes, std::int64_t now_us);
   // To one primary of the present topology, by its index, and nowhere else.
   void send_to(Lane& lane, std::size_t primary, RequestMeta meta, std::string_view bytes, std::int64_t now_us);
   // The connection for that slot takes no more for now: stop reading clients.
   [[nodiscard]] bool congested(Lane& lane, std::uint32_t slot) const;
+  // The slot's node can be reached at this moment.
+  [[nodiscard]] bool ready(const Lane& lane, std::uint32_t slot) const;
 
   void flush();
   void tick(std::int64_t now_us);
@@ -92,6 +94,7 @@ class Router final : public DataConnectionOwner {
                      std::string_view line) override;
   void on_trouble(DataConnection& from, std::string_view what) override;
 
+  [[nodiscard]] const DataConnection* connection_for(const Lane& lane, std::uint32_t slot) const;
   [[nodiscard]] std::size_t primary_for(const RequestMeta& meta) const;
   [[nodiscard]] bool is_primary(const Endpoint& endpoint) const;
   [[nodiscard]] bool somebody_waits(const RequestMeta& meta) const;

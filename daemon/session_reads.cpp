@@ -1,0 +1,301 @@
+// A session's reads that L1 may answer: hits, and the fills of what is missing.
+#include <algorithm>
+#include <utility>
+
+#include "daemon/session.hpp"
+#include "daemon/worker.hpp"
+#include "protocol/reply_form.hpp"
+#include "tiers/coherence/rules.hpp"
+#include "tiers/io/clock.hpp"
+
+namespace nearcached::daemon {
+
+using protocol::Merge;
+using protocol::RespVersion;
+using tiers::Consistency;
+using tiers::Policy;
+using tiers::coherence::enforced;
+using tiers::coherence::FillRead;
+using tiers::coherence::Rule;
+using tiers::insight::MissReason;
+using tiers::upstream::kNoSlot;
+using tiers::upstream::RequestMeta;
+
+namespace {
+
+// Missing keys of one MGET that are read for L1.
+constexpr std::size_t kFillsPerCommandMax = 256;
+// A longer variant costs more to compare than it saves.
+constexpr std::size_t kVariantBytesMax = 1024;
+// A link that did not take a read within this time may take it yet; one that gave it back sooner has its reasons.
+constexpr std::int64_t kHeldUs = 100'000;
+
+bool never_from_l1(const Policy& policy) {
+  return policy.consistency == Consistency::kStrict && enforced(Rule::kStrictNeverFromL1);
+}
+
+}  // namespace
+
+bool Session::read_cached(const Command& command, const Args& args, std::string_view raw) {
+  tiers::NearCache& cache = shared_.cache;
+  if (!cache.enabled() || !protocol::cacheable(command, args)) return forward(command, args, raw);
+  const std::string_view key = args[1];
+  const Policy& policy = cache.policies().of(key);
+  if (never_from_l1(policy)) return read_past(command, args, raw, MissReason::kStrict);
+  const std::uint64_t hash = tiers::l1::hash_key(key);
+  if (!forwarded_.empty() && forwarded_.contains(hash) && enforced(Rule::kUnacknowledgedBypass)) {
+    return read_past(command, args, raw, MissReason::kUnacknowledged);
+  }
+  // An earlier read of the key is under way: a hit could be older than its answer.
+  if (!filling_.empty() && filling_.contains(hash)) {
+    stall_ = Stall::kUntilEmpty;
+    return false;
+  }
+  std::string& variant = worker_.variant();
+  variant.clear();
+  protocol::append_variant(variant, command, args);
+  if (variant.size() > kVariantBytesMax) return forward(command, args, raw);
+  const FillRead read{key, hash, slot_of(key), raw, variant, command.caching};
+  const auto found = look_up(read, policy);
+  if (!found) return false;
+  const protocol::Resp2Form form = protocol::resp2_form(command, args);
+  if (found->reply && answer_cached(form, *found->reply)) {
+    worker_.counters().l1_hits.add();
+    if (found->stale) worker_.counters().l1_stale_hits.add();
+    if (worker_.audit_due() && !found->stale) sample(read, policy);
+    return true;
+  }
+  if (congested(read.slot)) return false;
+  worker_.counters().l1_misses[static_cast<std::size_t>(found->reason)].add();
+  const std::uint64_t number = open_place();
+  replies_.at(number).form = form;
+  fill_or_forward(number, 0, read);
+  return true;
+}
+
+bool Session::read_past(const Command& command, const Args& args, std::string_view raw, MissReason reason) {
+  if (!forward(command, args, raw)) return false;
+  worker_.counters().l1_misses[static_cast<std::size_t>(reason)].add();
+  return true;
+}
+
+std::optional<tiers::NearCache::Lookup> Session::look_up(const FillRead& read, const Policy& policy) {
+  const tiers::NearCache::Lookup found =
+      shared_.cache.find({read.hash, identity_->id, read.key}, read.variant, policy, heard_us_, now_us_);
+  if (found.reason != MissReason::kUnproven) return found;
+  worker_.counters().l1_misses[static_cast<std::size_t>(found.reason)].add();
+  stall_ = Stall::kAsked;
+  ++outside_;
+  worker_.fills().prove(identity_, read.slot, heard_us_, *this);
+  return std::nullopt;
+}
+
+void Session::on_proven() {
+  --outside_;
+  if (stall_ == Stall::kAsked) stall_ = Stall::kNone;
+  touched();
+}
+
+// The causal level: what this client is told next may have been written after something that it is about to hit.
+void Session::heard() {
+  if (shared_.cache.policies().any_causal()) heard_us_ = tiers::io::boot_us();
+}
+
+bool Session::answer_cached(protocol::Resp2Form form, std::string_view reply) {
+  if (version_ == RespVersion::kResp2 && !protocol::same_in_resp2(reply)) {
+    std::string& converted = worker_.converted();
+    converted.clear();
+    if (!protocol::append_as_resp2(converted, form, reply)) return false;
+    reply = converted;
+  }
+  answer([&](auto& out) { out.append(reply.data(), reply.size()); });
+  return true;
+}
+
+// The fence first, then the value again: what happens to the key in between shows.
+void Session::sample(const FillRead& read, const Policy& policy) {
+  tiers::AuditSample sample;
+  sample.fence = shared_.cache.fences().capture(read.hash);
+  const auto found = shared_.cache.find({read.hash, identity_->id, read.key}, read.variant, policy, heard_us_, now_us_);
+  if (!found.reply || found.stale) return;
+  sample.reply = *found.reply;
+  sample.hit_us = now_us_;
+  sample.expires_at_ms = found.expires_at_ms;
+  worker_.fills().audit(identity_, read, std::move(sample));
+}
+
+void Session::fill_or_forward(std::uint64_t number, std::uint64_t part, const FillRead& read) {
+  Place& place = replies_.at(number);
+  const std::int64_t now_us = place.asked_us == 0 ? now_us_ : tiers::io::boot_us();
+  if (place.asked_us == 0) place.asked_us = now_us;
+  place.held_us = now_us;
+  if (!worker_.fills().read(identity_, read, *this, make_token(number, part), now_us)) {
+    forward_read(number, part, read);
+    return;
+  }
+  const bool noted = filling_.add(read.hash);
+  if (place.gather) {
+    place.filled[part] = noted ? read.hash : 0;
+  } else {
+    place.hash = read.hash;
+    place.filled_against_all = !noted;
+  }
+}
+
+void Session::forward_read(std::uint64_t number, std::uint64_t part, const FillRead& read) {
+  Place& place = replies_.at(number);
+  if (forwarded_.empty()) forward_topology_ = worker_.router().topology()->version;
+  if (!place.gather) {
+    place.hash = read.hash;
+    place.against_all = !forwarded_.add(read.hash);
+  } else {
+    if (!place.hashes) {
+      place.hashes = std::make_unique<std::vector<std::uint64_t>>();
+      place.against_all = true;
+      forwarded_.add_all();
+    }
+    place.hashes->push_back(read.hash);
+  }
+  place.touch = Touch::kRead;
+  RequestMeta meta;
+  meta.sink = this;
+  meta.token = make_token(number, part);
+  meta.slot = read.slot;
+  // The time it has waited for a fill counts.
+  const std::int64_t now_us = tiers::io::boot_us();
+  const std::int64_t timeout_us = shared_.settings.upstream.command_timeout.count() * 1000;
+  meta.deadline_us = std::max(place.asked_us + timeout_us, now_us + timeout_us / 10);
+  worker_.router().send(*lane_, meta, read.command, now_us);
+}
+
+bool Session::read_many(const Command& command, const Args& args, std::string_view raw) {
+  const std::size_t keys = args.size() - 1;
+  const tiers::Policies& policies = shared_.cache.policies();
+  std::vector<std::uint64_t> hashes(keys);
+  std::vector<std::string_view> replies(keys);  // no data: not in L1
+  std::size_t hits = 0;
+  for (std::size_t i = 0; i < keys; ++i) {
+    hashes[i] = tiers::l1::hash_key(args[i + 1]);
+    if (never_from_l1(policies.of(args[i + 1]))) return forward_parts(command, args, raw);
+    if (!forwarded_.empty() && forwarded_.contains(hashes[i]) && enforced(Rule::kUnacknowledgedBypass)) {
+      worker_.counters().l1_misses[static_cast<std::size_t>(MissReason::kUnacknowledged)].add();
+      return forward_parts(command, args, raw);
+    }
+    if (!filling_.empty() && filling_.contains(hashes[i])) {
+      stall_ = Stall::kUntilEmpty;
+      return false;
+    }
+  }
+  std::vector<MissReason> reasons(keys);
+  for (std::size_t i = 0; i < keys; ++i) {
+    const FillRead read{args[i + 1], hashes[i], slot_of(args[i + 1]), {}, {}};
+    const auto found = look_up(read, policies.of(read.key));
+    if (!found) return false;
+    reasons[i] = found->reason;
+    if (!found->reply) continue;
+    ++hits;
+    replies[i] = *found->reply;
+    if (found->stale) worker_.counters().l1_stale_hits.add();
+    if (replies[i] == "_\r\n" && version_ == RespVersion::kResp2) replies[i] = "$-1\r\n";
+  }
+  // Key by key a large cold MGET would cost the upstream more than it will ever save.
+  if (keys - hits > kFillsPerCommandMax) return forward_parts(command, args, raw);
+  if (hits != keys && congested(kNoSlot)) return false;
+  worker_.counters().l1_hits.add(hits);
+  for (std::size_t i = 0; i < keys; ++i) {
+    if (replies[i].data() == nullptr) worker_.counters().l1_misses[static_cast<std::size_t>(reasons[i])].add();
+  }
+  if (hits == keys) {
+    answer([&](auto& out) {
+      protocol::append_header(out, '*', static_cast<std::int64_t>(keys));
+      for (const std::string_view reply : replies) out.append(reply.data(), reply.size());
+    });
+    return true;
+  }
+  const std::uint64_t number = open_place();
+  auto gather = std::make_unique<Gather>(Merge::kByKey, version_, keys);
+  gather->set_elements(keys);
+  for (std::size_t i = 0; i < keys; ++i) {
+    if (replies[i].data() != nullptr) {
+      static_cast<void>(gather->put(i, replies[i]));
+    } else {
+      gather->set_places(i, {static_cast<std::uint32_t>(i)});
+    }
+  }
+  queued_bytes_ += gather->bytes();
+  replies_.at(number).gather = std::move(gather);
+  replies_.at(number).filled.resize(keys);
+  std::string get;
+  for (std::size_t i = 0; i < keys; ++i) {
+    if (replies[i].data() != nullptr) continue;
+    get.clear();
+    protocol::append_command(get, {"GET", args[i + 1]});
+    fill_or_forward(number, i, {args[i + 1], hashes[i], slot_of(args[i + 1]), get, {}});
+  }
+  return true;
+}
+
+FillRead Session::parse_read(std::string_view command) {
+  protocol::RequestParser& parser = worker_.read_parser();
+  static_cast<void>(parser.parse(command, shared_.request_limits));
+  const Args& args = parser.args();
+  std::string& variant = worker_.variant();
+  variant.clear();
+  const Command* known = protocol::find_command(args[0]);
+  protocol::append_variant(variant, *known, args);
+  return {args[1], tiers::l1::hash_key(args[1]), slot_of(args[1]), command, variant, known->caching};
+}
+
+void Session::end_fill(Place& place, std::uint64_t part) {
+  const std::uint64_t filled = !place.filled.empty() ? place.filled[part] : place.filled_against_all ? 0 : place.hash;
+  if (filled == 0) {
+    filling_.remove_all();
+  } else {
+    filling_.remove(filled);
+  }
+}
+
+// While the node can't be reached there is no use in asking it another way, and when it is back, all who ask past L1 are a
+// herd: the read waits on, as long as a command may.
+void Session::go_on_without_fill(std::uint64_t number, std::uint64_t part, std::string_view command) {
+  Place& place = replies_.at(number);
+  const FillRead read = parse_read(command);
+  const std::int64_t now_us = tiers::io::boot_us();
+  const bool held = now_us - place.held_us >= kHeldUs;
+  const bool in_time = now_us - place.asked_us < shared_.settings.upstream.command_timeout.count() * 1000;
+  if (held && in_time && !worker_.router().ready(*lane_, read.slot)) {
+    fill_or_forward(number, part, read);
+  } else {
+    forward_read(number, part, read);
+  }
+}
+
+void Session::on_fill(std::uint64_t token, bool answered, std::string_view bytes) {
+  const std::uint64_t number = token_number(token);
+  Place& place = replies_.at(number);
+  end_fill(place, token_part(token));
+  if (!answered && stream_.is_open()) {
+    go_on_without_fill(number, token_part(token), bytes);
+    return;
+  }
+  if (!answered) bytes = "_\r\n";
+  heard();
+  if (place.gather) {
+    queued_bytes_ += bytes.size();
+    if (place.gather->add(token_part(token), bytes, true)) finish_gather(number);
+    return;
+  }
+  const bool error = bytes.front() == '-';
+  if (version_ == RespVersion::kResp2 && !error && !protocol::same_in_resp2(bytes)) {
+    std::string& converted = worker_.converted();
+    converted.clear();
+    if (!protocol::append_as_resp2(converted, place.form, bytes)) {
+      protocol::append_error(converted, "ERR nearcached: the upstream's reply has no form in RESP2");
+    }
+    bytes = converted;
+  }
+  emit(number, bytes);
+  finish(number);
+}
+
+}  // namespace nearcached::daemon
