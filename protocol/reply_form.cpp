@@ -39,7 +39,6 @@ class Conversion {
  private:
   [[nodiscard]] std::uint64_t left() const { return static_cast<std::uint64_t>(end_ - at_); }
   [[nodiscard]] bool starts_with(std::string_view text) const { return std::string_view(at_, end_).starts_with(text); }
-  [[nodiscard]] bool fits(std::uint64_t count) const { return count <= left() / kElementBytesMin; }
 
   void copy_until(const char* to) {
     out_.append(copied_, static_cast<std::size_t>(to - copied_));
@@ -53,7 +52,6 @@ class Conversion {
 
   bool elements(std::uint64_t awaited) {
     while (awaited > 0) {
-      if (!fits(awaited)) return false;
       --awaited;
       if (starts_with("*") || starts_with("~") || starts_with("%")) {
         std::uint64_t children = 0;
@@ -70,7 +68,7 @@ class Conversion {
   bool flat_array() {
     const char* const head = at_;
     std::uint64_t count = 0;
-    if (!take_count(count) || !fits(count)) return false;
+    if (!take_elements(count)) return false;
     const bool pairs = starts_with("*");
     if (pairs) {
       leave_out(head);
@@ -94,7 +92,7 @@ class Conversion {
   bool aggregate_head(std::uint64_t& children) {
     const char* const head = at_;
     const char type = *head;
-    if (!take_count(children) || !fits(children)) return false;
+    if (!take_elements(children)) return false;
     if (type == '%') children *= 2;
     if (type != '*') {
       leave_out(head);
@@ -161,6 +159,9 @@ class Conversion {
     at_ = cr + 2;
     return {text, cr};
   }
+
+  // A count of elements that the bytes behind it can hold: no sum or double of such counts overflows.
+  bool take_elements(std::uint64_t& count) { return take_count(count) && count <= left() / kElementBytesMin; }
 
   // The canonical decimal behind a type byte, and its CR LF.
   bool take_count(std::uint64_t& count) {
