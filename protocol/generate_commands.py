@@ -50,7 +50,7 @@ CACHED_READS = {
     "hkeys": ("kWholeHash", PLAIN, ANY_ORDER),
     "hvals": ("kWholeHash", PLAIN, ANY_ORDER),
     "hlen": ("kWholeHash", PLAIN, "a count"),
-    "hexists": ("kWholeHash", PLAIN, "0 or 1; of one field, but it has no value whose life the fill could ask for"),
+    "hexists": ("kWholeHash", PLAIN, "0 or 1; of one field, but not worth an HPTTL of its own with every fill"),
     "hstrlen": ("kWholeHash", PLAIN, "a length; otherwise as HEXISTS"),
     "scard": ("kKey", PLAIN, "a count"),
     "sismember": ("kKey", PLAIN, "0 or 1"),
