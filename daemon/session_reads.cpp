@@ -263,11 +263,13 @@ void Session::go_on_without_fill(std::uint64_t number, std::uint64_t part, std::
   const std::int64_t now_us = tiers::io::boot_us();
   const bool held = now_us - place.held_us >= kHeldUs;
   const bool in_time = now_us - place.asked_us < shared_.settings.upstream.command_timeout.count() * 1000;
-  if (held && in_time && !worker_.router().ready(*lane_, read.slot)) {
+  const bool reachable = worker_.router().ready(*lane_, read.slot);
+  if (held && in_time && !reachable) {
     fill_or_forward(number, part, read);
-  } else {
-    forward_read(number, part, read);
+    return;
   }
+  if (held && reachable) worker_.fills().pass_by(identity_, read.slot, now_us);
+  forward_read(number, part, read);
 }
 
 void Session::on_fill(std::uint64_t token, bool answered, std::string_view bytes) {

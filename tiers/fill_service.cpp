@@ -35,6 +35,7 @@ class FillService::Link final : public coherence::FillLinkEvents {
   ~Link() {
     ending_ = true;
     connection_.close();
+    connection_.link().end_waiting();
     service_.cache_.links().release(row_);
   }
   Link(const Link&) = delete;
@@ -224,6 +225,11 @@ bool FillService::read(const upstream::IdentityPtr& identity, const coherence::F
   request.waiter = {&sink, token, worker_};
   hand_over(std::move(request));
   return true;
+}
+
+void FillService::pass_by(const upstream::IdentityPtr& identity, std::uint16_t slot, std::int64_t now_us) {
+  const upstream::Endpoint* node = topology_ ? topology_->node_of(slot) : nullptr;
+  if (node != nullptr) refused_until_us_[{identity->id, *node}] = now_us + kPassByUs;
 }
 
 void FillService::audit(const upstream::IdentityPtr& identity, const coherence::FillRead& read, AuditSample sample) {

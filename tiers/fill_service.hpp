@@ -89,6 +89,8 @@ class FillService {
   // Reads for `sink`, which must live until it is told. False: the node's link refuses, read the ordinary way.
   [[nodiscard]] bool read(const upstream::IdentityPtr& identity, const coherence::FillRead& read, FillSink& sink,
                           std::uint64_t token, std::int64_t now_us);
+  // The slot's link keeps reads waiting while its node can be reached: for a while they are not made for L1.
+  void pass_by(const upstream::IdentityPtr& identity, std::uint16_t slot, std::int64_t now_us);
   // Compares a hit with the upstream, some time; nobody is told but the counters.
   void audit(const upstream::IdentityPtr& identity, const coherence::FillRead& read, AuditSample sample);
   // Tells `sink` once the link of that slot's node has proven that all pushes up to now are here, or is lost.
@@ -106,7 +108,8 @@ class FillService {
  private:
   using LinkKey = std::pair<std::uint32_t, upstream::Endpoint>;
   static constexpr std::size_t kTooLargeSlots = 1024;
-  static constexpr std::int64_t kAskAgainUs = 50'000;  // a link that refused is not asked again before
+  static constexpr std::int64_t kAskAgainUs = 50'000;   // a link that refused is not asked again before
+  static constexpr std::int64_t kPassByUs = 1'000'000;  // nor one that kept reads waiting for nothing
 
   struct Request {
     upstream::IdentityPtr identity;

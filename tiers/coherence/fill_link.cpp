@@ -205,6 +205,15 @@ void FillLink::expire_waiting(std::int64_t now_us) {
   }
 }
 
+void FillLink::end_waiting() {
+  while (!waiting_.empty()) {
+    const std::unique_ptr<Flight> flight = std::move(waiting_.front());
+    waiting_.pop_front();
+    forget(*flight);
+    answer(*flight, FillResult{});
+  }
+}
+
 void FillLink::forget(const Flight& flight) {
   if (const auto found = current_.find(flight.id); found != current_.end() && found->second == &flight) {
     current_.erase(found);
@@ -350,7 +359,7 @@ bool FillLink::may_keep(const Flight& flight) const {
   const char type = flight.value.front();
   if (flight.audit || (!flight.basis.fence.open() && enforced(Rule::kFenceAtInstall))) return false;
   if ((type == '-' || type == '!') && enforced(Rule::kErrorsNotCached)) return false;
-  if (flight.ttl_ms < -2) return false;
+  if (flight.ttl_ms < -2 || flight.value.starts_with("$-1") || flight.value.starts_with("*-1")) return false;
   if (flight.ttl_ms == -2) {
     // Gone: if something was read it went in between. Absent: it may be created on another node while the slot is open.
     const bool closed = !options_.cluster || !open_.test(flight.slot) || !enforced(Rule::kAbsentInClosedSlots);

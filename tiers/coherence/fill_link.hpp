@@ -159,6 +159,8 @@ class FillLink {
   // Consumes whole replies; returns how many bytes. Nothing if the stream is not RESP or answers nobody asked for: close it.
   [[nodiscard]] std::optional<std::size_t> received(std::string_view bytes, std::int64_t now_us);
   void disconnected();
+  // It will not be connected again: whoever waits for it is told.
+  void end_waiting();
   // Sends the probe if it is due. False: answers are awaited and nothing came for reply_timeout_us, close the connection.
   [[nodiscard]] bool tick(std::int64_t now_us);
 

@@ -20,14 +20,15 @@ const std::string kKey = "key";
 
 // A cache with one link that is verified from kNow for kStaleness.
 struct Bench {
-  explicit Bench(bool enabled = true) {
+  explicit Bench(bool enabled = true, const Policy& policy = {}, std::vector<Policy> namespaces = {}) {
     NearCacheOptions options;
+    options.policies = Policies(policy, std::move(namespaces));
     options.store.max_bytes = 4u << 20;
     options.store.shards = 1;
     options.enabled = enabled;
     cache = std::make_unique<NearCache>(options);
     link = *cache->links().acquire();
-    cache->links().verify_until(link, kNow + kStaleness);
+    cache->links().prove(link, kNow);
   }
   // What a fill stands on that is sent now.
   [[nodiscard]] coherence::FillBasis basis(const std::string& key = kKey) const {
@@ -42,20 +43,24 @@ struct Bench {
     result.answered = true;
     result.cacheable = on.fence.open();
     result.reply = reply;
+    result.variant = variant;
     result.sent_us = kNow;
     result.expires_at_us = expires_at_us;
     result.basis = on;
     return cache->install(result, realm, now);
   }
+  [[nodiscard]] NearCache::Lookup look_up(const std::string& key = kKey, std::uint32_t realm = kRealm) const {
+    return cache->find({l1::hash_key(key), realm, key}, variant, cache->policies().of(key), heard_us, now);
+  }
   [[nodiscard]] std::string get(const std::string& key = kKey, std::uint32_t realm = kRealm) const {
     const l1::Store::ReadGuard guard(cache->store());
-    const NearCache::Lookup found = cache->find({l1::hash_key(key), realm, key}, now);
-    return found.entry == nullptr ? std::string() : std::string(found.entry->reply());
+    const NearCache::Lookup found = look_up(key, realm);
+    return std::string(found.reply.value_or(std::string_view()));
   }
   [[nodiscard]] MissReason miss(const std::string& key = kKey) const {
     const l1::Store::ReadGuard guard(cache->store());
-    const NearCache::Lookup found = cache->find({l1::hash_key(key), kRealm, key}, now);
-    REQUIRE(found.entry == nullptr);
+    const NearCache::Lookup found = look_up(key, kRealm);
+    REQUIRE_FALSE(found.reply);
     return found.reason;
   }
   [[nodiscard]] std::uint64_t invalidations(InvalidationSource source) const {
@@ -67,6 +72,8 @@ struct Bench {
   std::uint16_t link = 0;
   std::int64_t now = kNow;
   std::int64_t expires_at_us = 0;
+  std::int64_t heard_us = 0;
+  std::string variant;
 };
 
 const std::uint64_t kHash = l1::hash_key(kKey);
@@ -78,12 +85,12 @@ struct Happening {
 };
 // Whatever makes an untold reply untrue, and an entry that is there already as well.
 const Happening kHappenings[] = {
-    {"a push", [](Bench& b) { b.cache->on_invalidated(kHash, b.counters); }},
+    {"a push", [](Bench& b) { b.cache->on_invalidated(kHash, InvalidationSource::kTracking, b.now, b.counters); }},
     {"a write begun", [](Bench& b) { b.cache->begin_write(kHash, b.counters); }},
     {"a write begun and acknowledged",
      [](Bench& b) {
        b.cache->begin_write(kHash, b.counters);
-       b.cache->end_write(kHash, b.counters);
+       b.cache->end_write(kHash, kNow, b.counters);
      }},
     {"a write of unknown keys begun", [](Bench& b) { b.cache->begin_write_all(); }},
     {"a write of unknown keys done",
@@ -98,17 +105,17 @@ const Happening kHappenings[] = {
        b.cache->epochs().bump(kSlot);
        b.cache->epochs().bump(kSlot);
      }},
-    {"a flush", [](Bench& b) { b.cache->links().bump(b.link); }},
+    {"a flush", [](Bench& b) { b.cache->links().purge(b.link); }},
     {"the connection lost and proven again",
      [](Bench& b) {
        b.cache->links().lose(b.link);
-       b.cache->links().verify_until(b.link, kNow + kStaleness);
+       b.cache->links().prove(b.link, kNow);
      }},
     {"the row given to another connection",
      [](Bench& b) {
        b.cache->links().release(b.link);
        REQUIRE(b.cache->links().acquire() == b.link);
-       b.cache->links().verify_until(b.link, kNow + kStaleness);
+       b.cache->links().prove(b.link, kNow);
      }},
 };
 
@@ -169,13 +176,13 @@ TEST_CASE("an entry is served until its verification runs out, and again when it
   CHECK_FALSE(b.get().empty());
   b.now = kNow + kStaleness;
   CHECK(b.miss() == MissReason::kUnverified);
-  b.cache->links().verify_until(b.link, b.now + 1);  // the connection was there all the time: a push would have come
+  b.cache->links().prove(b.link, b.now);  // the connection was there all the time: a push would have come
   CHECK_FALSE(b.get().empty());
 }
 
 TEST_CASE("an entry lives as long as the upstream's TTL lets it, and never longer than l1.ttl", "[near_cache]") {
   Bench b;
-  b.cache->links().verify_until(b.link, kNow + 1'000'000'000'000);
+  b.cache->links().prove(b.link, kNow + 1'000'000'000'000);
   const auto served_at = [&](std::int64_t after_us) {
     b.now = kNow + after_us;
     return !b.get().empty();
@@ -233,7 +240,7 @@ TEST_CASE("a reader's own write is what it reads next, whatever fills are in the
   CHECK_FALSE(b.install(before, "$3\r\nold\r\n"));
   CHECK_FALSE(b.install(during, "$3\r\nold\r\n"));
   CHECK(b.get().empty());
-  b.cache->end_write(kHash, b.counters);
+  b.cache->end_write(kHash, kNow, b.counters);
   CHECK_FALSE(b.install(before, "$3\r\nold\r\n"));
   CHECK_FALSE(b.install(during, "$3\r\nold\r\n"));
   CHECK(b.get().empty());
@@ -246,9 +253,9 @@ TEST_CASE("the end of a write drops what came in during it", "[near_cache]") {
   Bench b;
   b.cache->begin_write(kHash, b.counters);
   const l1::Stamp stamp{b.cache->links().generation(b.link), b.cache->epochs().of(kSlot), b.link, kSlot};
-  REQUIRE(b.cache->store().install({kHash, kRealm, kKey}, "$3\r\nold\r\n", stamp, kNow / 1000 + 1000, kNow / 1000,
+  REQUIRE(b.cache->store().install({kHash, kRealm, kKey}, {}, "$3\r\nold\r\n", stamp, kNow / 1000 + 1000, kNow / 1000,
                                    [] { return true; }) == l1::InstallResult::kInstalled);
-  b.cache->end_write(kHash, b.counters);
+  b.cache->end_write(kHash, kNow, b.counters);
   CHECK(b.get().empty());
 }
 
@@ -256,9 +263,9 @@ TEST_CASE("of two writes under way the first acknowledgement opens nothing", "[n
   Bench b;
   b.cache->begin_write(kHash, b.counters);
   b.cache->begin_write(kHash, b.counters);
-  b.cache->end_write(kHash, b.counters);
+  b.cache->end_write(kHash, kNow, b.counters);
   CHECK_FALSE(b.install(b.basis()));
-  b.cache->end_write(kHash, b.counters);
+  b.cache->end_write(kHash, kNow, b.counters);
   CHECK(b.install(b.basis()));
 }
 
@@ -274,14 +281,134 @@ TEST_CASE("while keys are written that nobody knows, nothing is kept and nothing
   CHECK(b.install(b.basis()));
 }
 
-TEST_CASE("after an installation an older read of the key can't replace it", "[near_cache]") {
-  // Two fills with one basis, on two connections for instance: the key must not go back in time.
+TEST_CASE("different reads of one key are kept side by side, and go together", "[near_cache]") {
+  // All fills of a key come over one connection in order, so that an installation need not stop the others that are on
+  // their way.
   Bench b;
   const coherence::FillBasis first = b.basis();
   const coherence::FillBasis second = b.basis();
-  REQUIRE(b.install(first, "$3\r\nnew\r\n"));
-  CHECK_FALSE(b.install(second, "$3\r\nold\r\n"));
-  CHECK(b.get() == "$3\r\nnew\r\n");
+  b.variant = "hget f1";
+  REQUIRE(b.install(first, "$1\r\na\r\n"));
+  b.variant = "hget f2";
+  CHECK(b.miss() == MissReason::kAbsent);
+  REQUIRE(b.install(second, "$1\r\nb\r\n"));
+  CHECK(b.get() == "$1\r\nb\r\n");
+  b.variant = "hget f1";
+  CHECK(b.get() == "$1\r\na\r\n");
+  b.variant = "";
+  CHECK(b.miss() == MissReason::kAbsent);
+  b.cache->on_invalidated(kHash, InvalidationSource::kTracking, b.now, b.counters);
+  for (const char* variant : {"hget f1", "hget f2"}) {
+    b.variant = variant;
+    CHECK(b.miss() == MissReason::kAbsent);
+  }
+}
+
+TEST_CASE("a namespace has its own staleness and its own time to live", "[near_cache]") {
+  Policy quick{"q:", Consistency::kBounded, 100'000, 0, 5'000'000};
+  Bench b(true, {}, {quick});
+  REQUIRE(b.install(b.basis("q:1"), "$1\r\na\r\n", "q:1"));
+  REQUIRE(b.install(b.basis("p:1"), "$1\r\nb\r\n", "p:1"));
+  b.now = kNow + 99'999;
+  CHECK_FALSE(b.get("q:1").empty());
+  b.now = kNow + 100'000;
+  CHECK(b.miss("q:1") == MissReason::kUnverified);
+  CHECK_FALSE(b.get("p:1").empty());
+  b.now = kNow + 5'000'000;
+  b.cache->links().prove(b.link, b.now);
+  CHECK(b.miss("q:1") == MissReason::kExpired);
+  CHECK_FALSE(b.get("p:1").empty());
+}
+
+TEST_CASE("what nobody watches lives no longer than max_staleness, proven or not", "[near_cache]") {
+  Bench b;
+  b.cache->links().prove(b.link, coherence::LinkTable::kForever);
+  coherence::FillResult result;
+  result.key = kKey;
+  result.hash = kHash;
+  result.answered = result.cacheable = result.unwatched = true;
+  result.reply = "*0\r\n";
+  result.sent_us = kNow;
+  result.basis = b.basis();
+  REQUIRE(b.cache->install(result, kRealm, kNow));
+  b.now = kNow + kStaleness - 1;
+  CHECK_FALSE(b.get().empty());
+  b.now = kNow + kStaleness;
+  CHECK(b.miss() == MissReason::kExpired);
+}
+
+TEST_CASE("stale_ok serves what is unverified while the node can't be reached, up to max_stale", "[near_cache]") {
+  Policy stale;
+  stale.consistency = Consistency::kStaleOk;
+  stale.max_stale_us = 60'000'000;
+  Bench b(true, stale);
+  REQUIRE(b.install(b.basis()));
+  const auto stale_hit = [&] {
+    const l1::Store::ReadGuard guard(b.cache->store());
+    const NearCache::Lookup found = b.look_up();
+    return found.reply && found.stale;
+  };
+  CHECK_FALSE(b.get().empty());
+  CHECK_FALSE(stale_hit());
+  b.now = kNow + kStaleness;
+  CHECK(stale_hit());
+  b.cache->links().lose(b.link);
+  CHECK(stale_hit());
+  SECTION("not once max_stale has passed since the last proof") {
+    b.now = kNow + 60'000'000 - 1;
+    CHECK(stale_hit());
+    b.now = kNow + 60'000'000;
+    CHECK(b.miss() == MissReason::kUnverified);
+  }
+  SECTION("not once the node is back: then it is read again") {
+    b.cache->links().prove(b.link, b.now);
+    CHECK(b.miss() == MissReason::kUnverified);
+  }
+  SECTION("not what is known to be untrue") {
+    b.cache->links().purge(b.link);
+    CHECK(b.miss() == MissReason::kUnverified);
+  }
+  SECTION("not what an own write has replaced") {
+    b.cache->begin_write(kHash, b.counters);
+    CHECK(b.miss() == MissReason::kAbsent);
+  }
+  SECTION("not of a slot that moved") {
+    b.cache->epochs().bump(kSlot);
+    CHECK(b.miss() == MissReason::kUnverified);
+  }
+  SECTION("not by its neighbours, which are bounded") {
+    Bench bounded;
+    REQUIRE(bounded.install(bounded.basis()));
+    bounded.now = kNow + kStaleness;
+    CHECK(bounded.miss() == MissReason::kUnverified);
+  }
+}
+
+TEST_CASE("causal: what the client heard before its hit must have been delivered too", "[near_cache]") {
+  Policy causal;
+  causal.consistency = Consistency::kCausal;
+  Bench b(true, causal);
+  REQUIRE(b.install(b.basis()));
+  b.cache->links().deliver(b.link, kNow);
+  b.heard_us = kNow - 1;
+  CHECK_FALSE(b.get().empty());
+  b.heard_us = kNow;  // in the same microsecond: not surely before
+  CHECK(b.miss() == MissReason::kUnproven);
+  b.cache->links().deliver(b.link, kNow + 1);
+  CHECK_FALSE(b.get().empty());
+  b.cache->links().prove(b.link, coherence::LinkTable::kForever);  // nobody delivers anything
+  CHECK(b.miss() == MissReason::kUnverified);
+}
+
+TEST_CASE("a purge of a prefix takes its keys, and the fills that are under way", "[near_cache]") {
+  Bench b;
+  for (const char* key : {"user:1", "user:2", "order:1"}) REQUIRE(b.install(b.basis(key), "$1\r\na\r\n", key));
+  const coherence::FillBasis in_the_air = b.basis("user:3");
+  CHECK(b.cache->purge_prefix("user:") == 2);
+  CHECK(b.get("user:1").empty());
+  CHECK(b.get("user:2").empty());
+  CHECK_FALSE(b.get("order:1").empty());
+  CHECK_FALSE(b.install(in_the_air, "$1\r\na\r\n", "user:3"));
 }
 
 TEST_CASE("once a client was told a value past L1, no older one is served or installed", "[near_cache]") {
@@ -299,7 +426,7 @@ TEST_CASE("a key is dropped in every realm", "[near_cache]") {
   REQUIRE(b.install(b.basis(), "$1\r\na\r\n", kKey, 1));
   REQUIRE(b.install(b.basis(), "$1\r\nb\r\n", kKey, 2));
   SECTION("by a push") {
-    b.cache->on_invalidated(kHash, b.counters);
+    b.cache->on_invalidated(kHash, InvalidationSource::kTracking, b.now, b.counters);
     CHECK(b.invalidations(InvalidationSource::kTracking) == 2);
   }
   SECTION("by a write") {
@@ -316,8 +443,8 @@ TEST_CASE("a cache that is off keeps nothing and still counts nothing wrong", "[
   CHECK_FALSE(b.cache->enabled());
   CHECK_FALSE(b.install(b.basis()));
   b.cache->begin_write(kHash, b.counters);
-  b.cache->end_write(kHash, b.counters);
-  b.cache->on_invalidated(kHash, b.counters);
+  b.cache->end_write(kHash, kNow, b.counters);
+  b.cache->on_invalidated(kHash, InvalidationSource::kTracking, b.now, b.counters);
   b.cache->on_read_past(kHash);
   CHECK(b.invalidations(InvalidationSource::kOwnWrite) == 0);
   CHECK(b.invalidations(InvalidationSource::kTracking) == 0);
@@ -326,10 +453,10 @@ TEST_CASE("a cache that is off keeps nothing and still counts nothing wrong", "[
 TEST_CASE("maintenance frees what can never be served again, and keeps what may be", "[near_cache]") {
   Bench b;
   REQUIRE(b.install(b.basis()));
-  b.cache->links().verify_until(b.link, 0);  // unverified for now
+  b.cache->links().prove(b.link, 0);  // unverified for now
   b.cache->maintain(kNow);
   CHECK(b.cache->store().stats().items == 1);
-  SECTION("its generation is gone") { b.cache->links().bump(b.link); }
+  SECTION("its generation is gone") { b.cache->links().purge(b.link); }
   SECTION("its slot moved") { b.cache->epochs().bump(kSlot); }
   SECTION("it expired") { b.now += 300'000'000; }
   b.cache->maintain(b.now);
@@ -355,7 +482,7 @@ TEST_CASE("however a write and an installation race, the old value is never ther
   for (int i = 1; i <= kRounds; ++i) {
     while (round.load() != i) std::this_thread::yield();
     b.cache->begin_write(kHash, b.counters);
-    b.cache->end_write(kHash, b.counters);
+    b.cache->end_write(kHash, kNow, b.counters);
     if (!b.get().empty()) ++stale;
     round.store(-i);
   }

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "protocol/writer.hpp"
 #include "tiers/coherence/fill_link.hpp"
 
 namespace nearcached::tiers::coherence::testing {
@@ -22,6 +23,11 @@ inline constexpr std::uint16_t kSlot = 100;
 inline const std::string kHelloMaster = "%2\r\n+proto\r\n:3\r\n+role\r\n+master\r\n";
 inline const std::string kHelloReplica = "%2\r\n+proto\r\n:3\r\n+role\r\n+replica\r\n";
 inline const std::string kOk = "+OK\r\n";
+// Of COMMAND INFO HPTTL: the server knows it not; it does.
+inline const std::string kNoFieldExpiry = "*1\r\n_\r\n";
+inline const std::string kFieldExpiry = "*1\r\n*3\r\n$5\r\nhpttl\r\n:-5\r\n*0\r\n";
+// The answers to a greeting without credentials, up to the probe.
+inline const std::string kGreeted = kHelloMaster + kNoFieldExpiry + kOk;
 
 inline std::string bulk(std::string_view text) {
   return "$" + std::to_string(text.size()) + "\r\n" + std::string(text) + "\r\n";
@@ -119,7 +125,7 @@ class Harness final : public FillLinkEvents {
   // Through the greeting; what was sent for it is forgotten.
   void serve(const FillLinkOptions& options = with_defaults()) {
     link.connected(now);
-    feed(kHelloMaster + kOk + good_probe(options));
+    feed(kGreeted + good_probe(options));
     commands();
     log.clear();
   }
@@ -128,7 +134,24 @@ class Harness final : public FillLinkEvents {
     link.disconnected();
   }
   bool submit(std::string_view key, std::uint64_t token = 1, std::uint16_t slot = kSlot) {
-    return link.submit(key, hash(key), slot, {nullptr, token, 0}, now);
+    std::string command;
+    protocol::append_command(command, {"GET", key});
+    return link.submit({key, hash(key), slot, command, {}}, {nullptr, token, 0}, now);
+  }
+  // Any other read: `words` are the command, its key the second of them, its variant its name.
+  bool submit_read(const Command& words, protocol::Caching caching = protocol::Caching::kKey, std::uint64_t token = 1) {
+    std::string command;
+    protocol::append_command(command, words);
+    std::string variant;
+    for (std::size_t i = 0; i < words.size(); ++i) variant += i == 1 ? "" : words[i] + " ";
+    return link.submit({words[1], hash(words[1]), kSlot, command, variant, caching}, {nullptr, token, 0}, now);
+  }
+  // Until when the row's entries are verified, under the smallest max_staleness.
+  [[nodiscard]] std::int64_t verified_until() const {
+    return links.proven_us(row) == 0 ? 0 : links.proven_us(row) + kStaleness;
+  }
+  [[nodiscard]] bool proves(std::uint32_t generation, std::int64_t at) const {
+    return links.generation(row) == generation && at < verified_until();
   }
   [[nodiscard]] bool current(const FillBasis& basis, std::string_view key) const {
     return fences.current(hash(key), basis.fence) && links.generation(basis.link) == basis.generation &&
@@ -164,7 +187,7 @@ class Harness final : public FillLinkEvents {
                 false};
     for (const FillWaiter& waiter : result.waiters) fill.tokens.push_back(waiter.token);
     fill.installable = result.answered && result.cacheable && current(result.basis, result.key);
-    fill.link_is_proof = links.proves(row, result.basis.generation, now);
+    fill.link_is_proof = proves(result.basis.generation, now);
     filled.push_back(fill);
     log.push_back("fill " + fill.key + " " + fill.reply + (fill.installable ? " kept" : " not kept"));
     if (when_filled) when_filled(fill);
@@ -173,6 +196,10 @@ class Harness final : public FillLinkEvents {
     fences.bump(hash(key));
     log.push_back("invalidated " + std::string(key));
   }
+  void on_invalidated_prefix(std::string_view prefix) override {
+    log.push_back("invalidated prefix " + std::string(prefix));
+  }
+  void on_gap() override { log.push_back("gap"); }
   void on_invalidated_all() override { log.push_back("invalidated all"); }
   void on_state(FillLinkState state, std::string_view reason) override {
     log.push_back("state " + std::to_string(static_cast<int>(state)) + " " + std::string(reason));

@@ -15,7 +15,7 @@ FillLinkOptions watching_swaps() {
   return options;
 }
 
-bool proven(const Harness& h, std::int64_t at) { return h.links.proves(h.row, h.links.generation(h.row), at); }
+bool proven(const Harness& h, std::int64_t at) { return h.proves(h.links.generation(h.row), at); }
 
 // Ticks up to the sending of the next probe, forgets the commands.
 void next_probe(Harness& h) {
@@ -142,7 +142,7 @@ TEST_CASE("a node that can't prove itself at first serves nothing, and is asked 
 TEST_CASE("a node that becomes good after a bad first probe serves", "[fill_link]") {
   Harness h(Harness::in_cluster());
   h.link.connected(h.now);
-  if (h.feed(kHelloMaster + kOk + kHelloMaster + cluster_info("fail") + cluster_nodes("master", "0-16383"))) {
+  if (h.feed(kGreeted + kHelloMaster + cluster_info("fail") + cluster_nodes("master", "0-16383"))) {
     h.commands();
     h.now += kStaleness;
     REQUIRE(h.link.tick(h.now));
@@ -165,9 +165,9 @@ TEST_CASE("verified is the sending of a good probe plus the staleness, not a mom
   const std::int64_t sent = h.now;
   h.now += 300'000;  // the answer takes its time: it proves the moment of the question
   REQUIRE(h.feed(kHelloMaster + cluster_info("ok")));
-  CHECK(h.links.verified_until_us(h.row) == kStart + kStaleness);
+  CHECK(h.verified_until() == kStart + kStaleness);
   REQUIRE(h.feed(cluster_nodes("master", "0-16383")));
-  CHECK(h.links.verified_until_us(h.row) == sent + kStaleness);
+  CHECK(h.verified_until() == sent + kStaleness);
 }
 
 TEST_CASE("replies of fills renew nothing", "[fill_link]") {
@@ -176,7 +176,7 @@ TEST_CASE("replies of fills renew nothing", "[fill_link]") {
   h.now += kStaleness - 1;
   REQUIRE(h.submit("k"));
   REQUIRE(h.feed(bulk("v") + ":-1\r\n"));
-  CHECK(h.links.verified_until_us(h.row) == kStart + kStaleness);
+  CHECK(h.verified_until() == kStart + kStaleness);
 }
 
 TEST_CASE("a probe is due every third of the staleness, one at a time", "[fill_link]") {
@@ -220,11 +220,11 @@ TEST_CASE("only the answers of the right node in a healthy cluster renew", "[fil
     h.serve(Harness::in_cluster());
     next_probe(h);
     REQUIRE(h.feed(bad));
-    CHECK(h.links.verified_until_us(h.row) == kStart + kStaleness);
+    CHECK(h.verified_until() == kStart + kStaleness);
     CHECK_FALSE(h.submit("k"));  // what it answers now proves nothing, and who knows whose value it is
     next_probe(h);
     REQUIRE(h.feed(Harness::good_probe(Harness::in_cluster())));
-    CHECK(h.links.verified_until_us(h.row) == h.now + kStaleness);
+    CHECK(h.verified_until() == h.now + kStaleness);
     CHECK(h.submit("k"));
   }
 }
@@ -232,12 +232,12 @@ TEST_CASE("only the answers of the right node in a healthy cluster renew", "[fil
 TEST_CASE("a good last reply does not make up for a bad first one", "[fill_link]") {
   Harness h(watching_swaps());
   h.link.connected(h.now);
-  REQUIRE(h.feed(kHelloMaster + kOk + kHelloMaster + command_stats(1, 0)));
+  REQUIRE(h.feed(kGreeted + kHelloMaster + command_stats(1, 0)));
   REQUIRE(h.link.state() == FillLinkState::kServing);
   h.commands();
   next_probe(h);
   REQUIRE(h.feed(kHelloReplica + command_stats(2, 0)));
-  CHECK(h.links.verified_until_us(h.row) == kStart + kStaleness);
+  CHECK(h.verified_until() == kStart + kStaleness);
 }
 
 TEST_CASE("a probe that the ACL forbids ends the link and its entries at once", "[fill_link]") {
@@ -248,7 +248,7 @@ TEST_CASE("a probe that the ACL forbids ends the link and its entries at once", 
   next_probe(h);
   CHECK_FALSE(h.feed(bulk("v") + ":-1\r\n" + kHelloMaster + "-NOPERM no cluster for you\r\n"));
   CHECK(h.link.state() == FillLinkState::kRefused);
-  CHECK_FALSE(h.links.proves(h.row, before, h.now));
+  CHECK_FALSE(h.proves(before, h.now));
   CHECK_FALSE(proven(h, h.now));
 }
 
@@ -372,7 +372,7 @@ TEST_CASE("a SWAPDB that trackers are not told of is seen in the server's counts
     CAPTURE(c.name);
     Harness h(watching_swaps());
     h.link.connected(h.now);
-    REQUIRE(h.feed(kHelloMaster + kOk + kHelloMaster + command_stats(5, 2)));
+    REQUIRE(h.feed(kGreeted + kHelloMaster + command_stats(5, 2)));
     REQUIRE(h.link.state() == FillLinkState::kServing);
     h.log.clear();
     h.commands();
@@ -381,7 +381,7 @@ TEST_CASE("a SWAPDB that trackers are not told of is seen in the server's counts
     REQUIRE(h.feed(kHelloMaster + command_stats(c.infos, c.swaps)));
     CHECK((h.links.generation(h.row) != before) == c.drops);
     CHECK((h.log == std::vector<std::string>{"invalidated all"}) == c.drops);
-    CHECK(h.links.verified_until_us(h.row) == h.now + kStaleness);
+    CHECK(h.verified_until() == h.now + kStaleness);
     // What it saw is the new measure.
     const std::uint32_t after = h.links.generation(h.row);
     next_probe(h);
@@ -393,7 +393,7 @@ TEST_CASE("a SWAPDB that trackers are not told of is seen in the server's counts
 TEST_CASE("the first INFO of a fresh server counts no INFO, the second one is no reset", "[fill_link]") {
   Harness h(watching_swaps());
   h.link.connected(h.now);
-  REQUIRE(h.feed(kHelloMaster + kOk + kHelloMaster + command_stats(0, 0)));
+  REQUIRE(h.feed(kGreeted + kHelloMaster + command_stats(0, 0)));
   const std::uint32_t before = h.links.generation(h.row);
   h.commands();
   next_probe(h);

@@ -137,7 +137,7 @@ TEST_CASE("a reader that comes after something happened to the key starts anothe
       {"bump", [](Harness& h) { h.fences.bump(Harness::hash("k")); }},
       {"bump of all", [](Harness& h) { h.fences.bump_all(); }},
       {"flushed", [](Harness& h) { REQUIRE(h.feed(kPushAll)); }},
-      {"generation", [](Harness& h) { h.links.bump(h.row); }},
+      {"generation", [](Harness& h) { h.links.purge(h.row); }},
       {"slot moved", [](Harness& h) { h.epochs.bump(kSlot); }},
   };
   for (const auto& [name, happen] : events) {
@@ -264,7 +264,7 @@ TEST_CASE("wherever a push falls in the replies of a fill, the value is told and
     REQUIRE(h.submit("k"));
     REQUIRE(h.feed("%2\r\n+proto\r\n" + push + ":3\r\n+role\r\n+master\r\n" + bulk("v") + ":-1\r\n"));
     CHECK(h.log == std::vector<std::string>{"invalidated k", "fill k $1\r\nv\r\n not kept"});
-    CHECK(h.links.verified_until_us(h.row) == h.now + kStaleness);
+    CHECK(h.verified_until() == h.now + kStaleness);
   }
   SECTION("inside an aggregate that is the value itself") {
     Harness h;
@@ -314,7 +314,7 @@ TEST_CASE("a flush kills everything that was read before it, at once", "[fill_li
     REQUIRE(h.submit("under way"));
     REQUIRE(h.feed(std::string(">2\r\n+invalidate\r\n") + null));
     CHECK(h.log.back() == "invalidated all");
-    CHECK_FALSE(h.links.proves(h.row, before, h.now));
+    CHECK_FALSE(h.proves(before, h.now));
     CHECK_FALSE(h.installable());
     REQUIRE(h.feed(bulk("v") + ":-1\r\n"));
     CHECK_FALSE(h.filled.back().installable);
@@ -345,7 +345,7 @@ TEST_CASE("where the bytes are cut changes nothing", "[fill_link]") {
     }
     REQUIRE(h.feed(bytes.substr(from)));
     REQUIRE(h.unconsumed() == 0);
-    h.log.push_back(std::to_string(h.links.verified_until_us(h.row)));
+    h.log.push_back(std::to_string(h.verified_until()));
     return h.log;
   };
   const std::vector<std::string> whole = run({});
@@ -375,7 +375,7 @@ TEST_CASE("a lost connection kills its entries first and answers every waiter on
     const std::size_t landed = h.filled.size();
     h.lose();
     CHECK(h.links.generation(h.row) != before);
-    CHECK_FALSE(h.links.proves(h.row, h.links.generation(h.row), h.now));
+    CHECK_FALSE(h.proves(h.links.generation(h.row), h.now));
     CHECK(h.link.state() == FillLinkState::kClosed);
     REQUIRE(h.filled.size() == 2);
     for (std::size_t i = landed; i < 2; ++i) {
@@ -480,7 +480,7 @@ TEST_CASE("a barrier is passed when everything pushed before it is handled, or t
   SECTION("lost: once, and its entries are dead before") {
     bool dead = false;
     const std::uint32_t before = h.links.generation(h.row);
-    REQUIRE(h.link.barrier([&] { dead = !h.links.proves(h.row, before, h.now); }, h.now));
+    REQUIRE(h.link.barrier([&] { dead = !h.proves(before, h.now); }, h.now));
     h.lose();
     CHECK(std::count(h.log.begin(), h.log.end(), "passed") == 1);
     CHECK(dead);

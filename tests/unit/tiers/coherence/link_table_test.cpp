@@ -6,55 +6,82 @@
 
 namespace nearcached::tiers::coherence {
 
-TEST_CASE("a row proves nothing before it is verified, and nothing once that has run out", "[link_table]") {
+TEST_CASE("a row proves nothing before it is proven", "[link_table]") {
   const auto links = std::make_unique<LinkTable>();
   const std::uint16_t row = *links->acquire();
-  const std::uint32_t generation = links->generation(row);
-  CHECK_FALSE(links->proves(row, generation, 1));
-  links->verify_until(row, 1000);
-  CHECK(links->proves(row, generation, 999));
-  CHECK_FALSE(links->proves(row, generation, 1000));
-  CHECK_FALSE(links->proves(row, generation + 1, 999));
+  CHECK(links->proven_us(row) == 0);
+  links->prove(row, 1000);
+  CHECK(links->proven_us(row) == 1000);
+  CHECK(links->last_proof_us(row, links->generation(row)) == 1000);
 }
 
-TEST_CASE("a bump kills what was read, a loss the proof as well", "[link_table]") {
+TEST_CASE("a loss ends the generation and the proof, but remembers when it was proven last", "[link_table]") {
   const auto links = std::make_unique<LinkTable>();
   const std::uint16_t row = *links->acquire();
   const std::uint16_t other = *links->acquire();
   const std::uint32_t generation = links->generation(row);
-  links->verify_until(row, 1000);
-  links->verify_until(other, 1000);
-  links->bump(row);
-  CHECK_FALSE(links->proves(row, generation, 1));
-  CHECK(links->proves(row, links->generation(row), 1));
+  links->prove(row, 1000);
+  links->prove(other, 2000);
   links->lose(row);
-  CHECK_FALSE(links->proves(row, links->generation(row), 1));
-  CHECK(links->proves(other, links->generation(other), 1));
+  CHECK(links->generation(row) == generation + 1);
+  CHECK(links->proven_us(row) == 0);
+  CHECK(links->last_proof_us(row, generation) == 1000);
+  CHECK_FALSE(links->purged(row, generation));
+  CHECK(links->proven_us(other) == 2000);
 }
 
-TEST_CASE("a bump of all reaches every row that was ever handed out", "[link_table]") {
+TEST_CASE("the proofs of the last generations are remembered, older ones are forgotten", "[link_table]") {
+  const auto links = std::make_unique<LinkTable>();
+  const std::uint16_t row = *links->acquire();
+  const std::uint32_t first = links->generation(row);
+  for (std::uint32_t i = 0; i < LinkTable::kGenerationsKept + 3; ++i) {
+    links->prove(row, 1000 + i);
+    links->lose(row);
+  }
+  const std::uint32_t current = links->generation(row);
+  for (std::uint32_t generation = first; generation < current; ++generation) {
+    CAPTURE(generation);
+    const bool kept = current - generation < LinkTable::kGenerationsKept;
+    CHECK(links->last_proof_us(row, generation) == (kept ? 1000 + generation - first : 0));
+  }
+}
+
+TEST_CASE("a purge kills what was read for good, and leaves the proof to what is read next", "[link_table]") {
+  const auto links = std::make_unique<LinkTable>();
+  const std::uint16_t row = *links->acquire();
+  const std::uint32_t generation = links->generation(row);
+  links->prove(row, 1000);
+  links->purge(row);
+  CHECK(links->purged(row, generation));
+  CHECK_FALSE(links->purged(row, links->generation(row)));
+  CHECK(links->proven_us(row) == 1000);
+  links->lose(row);
+  CHECK_FALSE(links->purged(row, generation + 1));
+}
+
+TEST_CASE("a purge of all reaches every row that was ever handed out", "[link_table]") {
   const auto links = std::make_unique<LinkTable>();
   const std::uint16_t first = *links->acquire();
   const std::uint16_t second = *links->acquire();
   const std::uint32_t a = links->generation(first);
   const std::uint32_t b = links->generation(second);
-  links->bump_all();
-  CHECK(links->generation(first) != a);
-  CHECK(links->generation(second) != b);
+  links->purge_all();
+  CHECK(links->purged(first, a));
+  CHECK(links->purged(second, b));
 }
 
 TEST_CASE("an entry of a row's earlier owner never revives under the next one", "[link_table]") {
   const auto links = std::make_unique<LinkTable>();
   const std::uint16_t row = *links->acquire();
   const std::uint32_t generation = links->generation(row);
-  links->verify_until(row, 1'000'000);
+  links->prove(row, 1'000'000);
   links->release(row);
-  CHECK_FALSE(links->proves(row, generation, 1));
+  CHECK(links->purged(row, generation));
   REQUIRE(*links->acquire() == row);
-  CHECK_FALSE(links->proves(row, links->generation(row), 1));
-  links->verify_until(row, 1'000'000);
-  CHECK_FALSE(links->proves(row, generation, 1));
-  CHECK(links->proves(row, links->generation(row), 1));
+  CHECK(links->proven_us(row) == 0);
+  links->prove(row, 1'000'000);
+  CHECK(links->purged(row, generation));
+  CHECK(links->generation(row) > generation);
 }
 
 TEST_CASE("rows are bounded, distinct, and come back when released", "[link_table]") {
