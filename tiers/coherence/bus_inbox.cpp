@@ -31,6 +31,7 @@ void BusInbox::subscribed(std::int64_t now_us) {
 
 void BusInbox::clear() {
   streams_.clear();
+  ended_.clear();
   by_name_.clear();
   subscribed_us_ = crowd_heard_us_ = last_own_heard_us_ = kNever;
   settled_ = false;
@@ -64,9 +65,10 @@ bool BusInbox::follow(std::int64_t as_of_us) {
   const bool gap = number != due;
   if (gap) ++stats_.gaps_sequence;
   stream.seen = number;
+  if (stream.ended) return gap;  // what its connection had still on the way
   stream.heard_us = as_of_us;
   streams_.splice(streams_.end(), streams_, found->second);
-  if (message_.kind == BusKind::kBye) forget(stream.name);
+  if (message_.kind == BusKind::kBye) end(found->second);
   return gap;
 }
 
@@ -80,7 +82,7 @@ bool BusInbox::join(std::int64_t as_of_us) {
     crowd_heard_us_ = as_of_us;
     return true;
   }
-  streams_.push_back({{message_.publisher, message_.epoch}, number, as_of_us});
+  streams_.push_back({{message_.publisher, message_.epoch}, number, as_of_us, false});
   by_name_.emplace(streams_.back().name, std::prev(streams_.end()));
   return gap;
 }
@@ -93,16 +95,23 @@ bool BusInbox::close_lost() {
   // Before we have settled, a stream that is not known may have ended before we subscribed; the settling covers the rest.
   const bool gap = known ? found->second->seen < message_.last_sequence : message_.last_sequence != 0 && settled_;
   if (gap) ++stats_.gaps_lost;
-  forget(name);
+  if (known) {
+    found->second->seen = std::max(found->second->seen, message_.last_sequence);
+    if (!found->second->ended) end(found->second);
+  }
   return gap;
 }
 
-void BusInbox::forget(const Name& name) {
-  const auto found = by_name_.find(name);
-  if (found == by_name_.end()) return;
-  const auto stream = found->second;  // `name` may be the stream's own
-  by_name_.erase(found);
-  streams_.erase(stream);
+// Its silence means nothing any more.
+void BusInbox::end(Streams::iterator stream) {
+  stream->ended = true;
+  ended_.splice(ended_.end(), streams_, stream);
+  if (ended_.size() > kEndedMax) forget(ended_, ended_.begin());
+}
+
+void BusInbox::forget(Streams& from, Streams::iterator stream) {
+  by_name_.erase(stream->name);
+  from.erase(stream);
 }
 
 bool BusInbox::tick(std::int64_t now_us) {
@@ -114,7 +123,7 @@ bool BusInbox::tick(std::int64_t now_us) {
     gap = true;
   }
   while (!streams_.empty() && now_us - streams_.front().heard_us >= options_.silence_us) {
-    forget(streams_.front().name);
+    forget(streams_, streams_.begin());
     ++stats_.gaps_silence;
     gap = true;
   }

@@ -34,6 +34,8 @@ struct BusInboxOptions {
 // - kLost of a stream that was heard as far as its publisher knows it was published: no gap, since the publisher has
 // published
 //   the rest again ahead of it. Of any other stream: gap.
+// - A stream that has ended is remembered for a while (kEndedMax): that it broke may be told again, if the stream that told
+//   it broke as well.
 // - A damaged message, or one of another version, may have been anything: gap, and everything is purged.
 // - More than kStreamsMax streams: whatever the others say is a gap, and so is their silence.
 //
@@ -43,6 +45,7 @@ struct BusInboxOptions {
 class BusInbox {
  public:
   static constexpr std::size_t kStreamsMax = 16'384;
+  static constexpr std::size_t kEndedMax = 4096;
 
   enum class Action : std::uint8_t {
     kNothing,
@@ -111,6 +114,7 @@ class BusInbox {
     Name name;
     std::uint64_t seen = 0;  // the last number
     std::int64_t heard_us = 0;
+    bool ended = false;
   };
   using Streams = std::list<Stream>;  // the one that is silent for longest first
   static constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::min();
@@ -119,11 +123,13 @@ class BusInbox {
   [[nodiscard]] bool follow(std::int64_t as_of_us);
   [[nodiscard]] bool join(std::int64_t as_of_us);
   [[nodiscard]] bool close_lost();
-  void forget(const Name& name);
+  void end(Streams::iterator stream);
+  void forget(Streams& from, Streams::iterator stream);
 
   const BusInboxOptions options_;
   BusMessage message_;
   Streams streams_;
+  Streams ended_;  // the longest ended first
   std::unordered_map<Name, Streams::iterator, NameHash> by_name_;
   std::int64_t subscribed_us_ = kNever;
   bool settled_ = false;

@@ -300,6 +300,49 @@ TEST_CASE("a broken stream that had said more is a gap, known or not", "[bus_inb
   CHECK(settled.inbox.stats().gaps_sequence == 0);
 }
 
+TEST_CASE("that a stream broke may be told twice, and of a stream that ended in order", "[bus_inbox]") {
+  Settled settled;
+  CHECK_FALSE(settled.gap(heartbeat(kPeer, 1, 0)));
+  CHECK_FALSE(settled.gap(invalidate(kPeer, 1, 1)));
+  CHECK_FALSE(settled.gap(heartbeat(kPeer, 2, 0)));
+  CHECK_FALSE(settled.gap(lost(2, 1, 1, 1)));
+  CHECK_FALSE(settled.gap(lost(2, 2, 1, 1)));
+  CHECK(settled.gap(lost(2, 3, 1, 2)));
+  CHECK_FALSE(settled.gap(lost(2, 4, 1, 2)));
+  CHECK_FALSE(settled.gap(bye(kPeer, 2, 4)));
+  CHECK_FALSE(settled.gap(heartbeat(kPeer, 3, 0)));
+  CHECK_FALSE(settled.gap(lost(3, 1, 2, 4)));
+}
+
+TEST_CASE("what a broken connection had on the way is told in order, and doesn't make its stream live again",
+          "[bus_inbox]") {
+  Settled settled;
+  CHECK_FALSE(settled.gap(heartbeat(kPeer, 1, 0)));
+  CHECK_FALSE(settled.gap(heartbeat(kPeer, 2, 0)));
+  CHECK_FALSE(settled.gap(lost(2, 1, 1, 0)));
+  const std::string late = invalidate(kPeer, 1, 1, "x");
+  const BusInbox::Outcome outcome = settled.inbox.on_message(late, settled.now);
+  CHECK_FALSE(outcome.gap);
+  CHECK(outcome.keys[0] == "x");
+  CHECK(settled.gap(invalidate(kPeer, 1, 3)));
+  CHECK_FALSE(settled.gap(bye(kPeer, 2, 1)));
+  CHECK(settled.inbox.streams() == 0);
+  CHECK_FALSE(settled.inbox.tick(10 * kSilence));
+}
+
+TEST_CASE("streams that ended are forgotten in the end, and then they are unknown", "[bus_inbox]") {
+  Settled settled;
+  for (std::uint32_t epoch = 1; epoch <= BusInbox::kEndedMax + 1; ++epoch) {
+    REQUIRE_FALSE(settled.gap(heartbeat(kPeer, epoch, 0)));
+    REQUIRE_FALSE(settled.gap(invalidate(kPeer, epoch, 1)));
+    REQUIRE_FALSE(settled.gap(bye(kPeer, epoch, 1)));
+  }
+  constexpr std::uint32_t kTeller = 1'000'000;
+  CHECK_FALSE(settled.gap(heartbeat(kPeer, kTeller, 0)));
+  CHECK_FALSE(settled.gap(lost(kTeller, 1, 2, 1)));
+  CHECK(settled.gap(lost(kTeller, 2, 1, 1)));
+}
+
 TEST_CASE("the news of a broken stream is numbered: to miss it is a gap", "[bus_inbox]") {
   Settled settled;
   CHECK_FALSE(settled.gap(heartbeat(kPeer, 2, 0)));
