@@ -267,17 +267,19 @@ struct World {
     }
     if (now < process.stopped_until) return;
     const bool woke = std::exchange(process.stopped_until, 0) != 0;
+    if (faults.die && (chance(5) || (woke && chance(5000)))) {
+      // The first thing it does is a write, the second is its last.
+      if (woke && !process.connections.front().cut_seen_at) write(process.connections.front());
+      for (Connection& connection : process.connections) cut(connection);
+      process.dead = true;
+      return;
+    }
     for (Connection& connection : process.connections) run_connection(process, connection);
     if (faults.pause && chance(10)) {
       process.stopped_until = now + static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(3 * kSilence));
     }
     if (faults.lose && chance(10)) {
       process.unheard_until = now + static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(kHeartbeat));
-    }
-    if (faults.die && (chance(5) || (woke && chance(5000)))) {
-      if (woke && !process.connections.front().cut_seen_at) write(process.connections.front());
-      for (Connection& connection : process.connections) cut(connection);
-      process.dead = true;
     }
   }
 
