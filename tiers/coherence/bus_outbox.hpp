@@ -85,7 +85,7 @@ class BusOutbox {
   [[nodiscard]] std::vector<std::string> republish(const BusLost& lost, std::int64_t now_us);
 
   [[nodiscard]] bool open() const { return epoch_ != 0; }
-  [[nodiscard]] std::size_t awaited() const { return awaited_; }  // replies
+  [[nodiscard]] std::size_t awaited() const { return awaited_; }  // messages not acknowledged
 
  private:
   struct Published {
