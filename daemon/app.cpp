@@ -354,8 +354,10 @@ void App::collect_nodes(StatsSnapshot& snapshot) {
     for (NodeRow& row : snapshot.nodes) {
       if (row.endpoint == name) return row;
     }
-    snapshot.nodes.push_back(NodeRow{name, "connected"});
-    return snapshot.nodes.back();
+    NodeRow& row = snapshot.nodes.emplace_back();
+    row.endpoint = name;
+    row.state = "connected";
+    return row;
   };
   for (const auto& worker : workers_) {
     const WorkerReport report = worker->report();
