@@ -18,7 +18,8 @@ constexpr std::size_t kInlineEvictionsMax = 1024;
 constexpr std::uint32_t kExpiryLooks = 16;
 constexpr std::size_t kReclaimPerWrite = 32;
 constexpr std::size_t kReclaimPerTrim = 256;
-constexpr std::int64_t kExpiryMax = (std::int64_t{1} << 39) - 1;
+// A walk that has been sent back so often, by a table that grows and shrinks all the time, ends in one go.
+constexpr std::uint32_t kWalkRestartsMax = 8;
 
 bool matches(const Entry& entry, const KeyRef& key) { return entry.key() == key.key && entry.realm() == key.realm; }
 
@@ -73,7 +74,7 @@ void Shard::prefetch(std::uint64_t hash) const noexcept {
   __builtin_prefetch(table->address(table->second_slot(hash)));
 }
 
-InstallResult Shard::install(const KeyRef& key, std::string_view reply, const Stamp& stamp, std::int64_t expires_at_ms,
+InstallResult Shard::install(const KeyRef& key, const Variant& variant, const Stamp& stamp, std::int64_t expires_at_ms,
                              std::int64_t now_ms, const std::function<bool()>& still_current) {
   const std::lock_guard lock(mutex_);
   reclaim(kReclaimPerWrite);
@@ -87,9 +88,11 @@ InstallResult Shard::install(const KeyRef& key, std::string_view reply, const St
   if (expires_at_ms <= now_ms) return refuse();
   // First the slot, which may cost memory or an eviction, then the room; from there nothing may move.
   if (slot == Table::kNoSlot) slot = obtain_slot(key.hash, now_ms);
-  const std::size_t wanted = Entry::bytes_for(key, reply);
-  if (!make_room(heap_bytes_bound(wanted), items, now_ms)) return refuse();
-  Entry* const entry = Entry::create(key, reply, stamp, std::clamp<std::int64_t>(expires_at_ms, 1, kExpiryMax));
+  Plan plan = plan_for(slot, key.key.size(), variant, stamp, expires_at_ms, now_ms);
+  if (!make_room(heap_bytes_bound(Entry::bytes_for(key, plan.payload)), items, now_ms)) return refuse();
+  // The room may have been made of the very entry whose replies were to stay.
+  if (plan.payload.merged()) plan = plan_for(slot, key.key.size(), variant, stamp, expires_at_ms, now_ms);
+  Entry* const entry = Entry::create(key, plan.payload, stamp, plan.expires_at_ms);
   if (entry == nullptr) return refuse();
   if (held() + heap_bytes(entry) > limits_.bytes) {
     std::free(entry);
@@ -104,6 +107,16 @@ InstallResult Shard::install(const KeyRef& key, std::string_view reply, const St
   publish(slot, key.hash, entry);
   resize_ghosts_if_due();
   return InstallResult::kInstalled;
+}
+
+Shard::Plan Shard::plan_for(std::uint32_t slot, std::size_t key_bytes, const Variant& variant, const Stamp& stamp,
+                            std::int64_t expires_at_ms, std::int64_t now_ms) const noexcept {
+  Plan plan{VariantPayload(variant), std::clamp<std::int64_t>(expires_at_ms, 1, Entry::kExpiryMax)};
+  const Entry* const older = entry_at(slot);
+  if (older == nullptr || older->stamp() != stamp || older->expires_at_ms() <= now_ms) return plan;
+  plan.payload.keep(older->replies(), limits_.item_bytes - key_bytes);
+  if (plan.payload.merged()) plan.expires_at_ms = std::min(plan.expires_at_ms, older->expires_at_ms());
+  return plan;
 }
 
 void Shard::publish(std::uint32_t slot, std::uint64_t hash, Entry* entry) noexcept {
@@ -156,22 +169,49 @@ std::size_t Shard::erase(std::uint64_t hash, std::optional<std::string_view> key
 
 Sweep Shard::sweep(std::int64_t now_ms, std::size_t entries_max, const std::function<bool(const Entry&)>& dead) {
   const std::lock_guard lock(mutex_);
+  return look_through(sweep_cursor_, entries_max, [&](const Entry& entry) -> std::optional<Removal> {
+    if (entry.expires_at_ms() <= now_ms) return Removal::kExpired;
+    if (dead && dead(entry)) return Removal::kPurged;
+    return std::nullopt;
+  });
+}
+
+void Shard::begin_walk() {
+  const std::lock_guard lock(mutex_);
+  walk_cursor_ = 0;
+  walk_restarts_ = 0;
+  walking_ = true;
+}
+
+Sweep Shard::walk(std::size_t entries_max, const std::function<bool(const Entry&)>& doomed) {
+  const std::lock_guard lock(mutex_);
+  if (!walking_) return {.wrapped = true};
+  if (walk_restarts_ >= kWalkRestartsMax) entries_max = table_.load(std::memory_order_relaxed)->slots() + 1;
+  const Sweep result = look_through(walk_cursor_, entries_max, [&](const Entry& entry) {
+    return doomed(entry) ? std::optional(Removal::kPurged) : std::nullopt;
+  });
+  walking_ = !result.wrapped;
+  reclaim(kReclaimPerTrim);
+  return result;
+}
+
+Sweep Shard::look_through(std::uint32_t& cursor, std::size_t entries_max, const Verdict& verdict) {
   const Table& table = *table_.load(std::memory_order_relaxed);
   Sweep result;
   // A sparse table has free slots for each entry; they are cheap, but not free.
   for (std::size_t looks = entries_max * Table::kWays; looks > 0 && result.looked < entries_max; --looks) {
-    if (sweep_cursor_ >= table.slots()) {
-      sweep_cursor_ = 0;
+    if (cursor >= table.slots()) {
+      cursor = 0;
       result.wrapped = true;
       break;
     }
-    const std::uint32_t slot = sweep_cursor_++;
+    const std::uint32_t slot = cursor++;
     const Entry* const entry = entry_at(slot);
     if (entry == nullptr) continue;
     ++result.looked;
-    const bool expired = entry->expires_at_ms() <= now_ms;
-    if (!expired && !(dead && dead(*entry))) continue;
-    drop(slot, expired ? Removal::kExpired : Removal::kPurged);
+    const std::optional<Removal> reason = verdict(*entry);
+    if (!reason) continue;
+    drop(slot, *reason);
     ++result.removed;
   }
   return result;

@@ -17,9 +17,10 @@
 namespace nearcached::tiers::l1 {
 
 struct ShardLimits {
-  std::size_t bytes = 0;       // never exceeded
-  std::size_t soft_bytes = 0;  // trim() evicts down to it
-  std::size_t items = 0;       // 0: unlimited
+  std::size_t bytes = 0;              // never exceeded
+  std::size_t soft_bytes = 0;         // trim() evicts down to it
+  std::size_t items = 0;              // 0: unlimited
+  std::size_t item_bytes = SIZE_MAX;  // key and replies of one entry, beyond which older replies are dropped
 };
 
 // What one bounded look at a shard came to.
@@ -51,7 +52,7 @@ class alignas(64) Shard final : private PolicyItems {
   [[nodiscard]] const Entry* find(const KeyRef& key) const noexcept;
   void prefetch(std::uint64_t hash) const noexcept;
 
-  InstallResult install(const KeyRef& key, std::string_view reply, const Stamp& stamp, std::int64_t expires_at_ms,
+  InstallResult install(const KeyRef& key, const Variant& variant, const Stamp& stamp, std::int64_t expires_at_ms,
                         std::int64_t now_ms, const std::function<bool()>& still_current);
   // For a reply that may not be installed at all: the older entry goes all the same.
   void refuse_too_large(const KeyRef& key);
@@ -61,6 +62,10 @@ class alignas(64) Shard final : private PolicyItems {
 
   // Looks at up to `entries_max` entries from where the last call ended.
   Sweep sweep(std::int64_t now_ms, std::size_t entries_max, const std::function<bool(const Entry&)>& dead);
+  // A walk of erase_if(), one at a time: every entry that is there at its begin, and stays, is asked about. A table that is
+  // rebuilt has the walk start again, and no entry is moved from ahead of it to behind it. `wrapped`: it has ended.
+  void begin_walk();
+  Sweep walk(std::size_t entries_max, const std::function<bool(const Entry&)>& doomed);
   // Evicts up to `evictions_max` entries while above the soft limit, frees and shrinks. Returns how many went.
   std::size_t trim(std::int64_t now_ms, std::size_t evictions_max);
 
@@ -71,7 +76,21 @@ class alignas(64) Shard final : private PolicyItems {
   std::uint32_t cost(std::uint32_t slot) override;
   std::uint32_t fingerprint(std::uint32_t slot) override;
 
+  // What is to be installed, and until when.
+  struct Plan {
+    VariantPayload payload;
+    std::int64_t expires_at_ms;
+  };
+  // Why an entry goes, nothing if it stays.
+  using Verdict = std::function<std::optional<Removal>(const Entry&)>;
+
   // All of these: mutex.
+  [[nodiscard]] Plan plan_for(std::uint32_t slot, std::size_t key_bytes, const Variant& variant, const Stamp& stamp,
+                              std::int64_t expires_at_ms, std::int64_t now_ms) const noexcept;
+  Sweep look_through(std::uint32_t& cursor, std::size_t entries_max, const Verdict& verdict);
+  [[nodiscard]] bool leads_back_over_walk(std::uint32_t from, std::uint32_t to) const noexcept {
+    return to < walk_cursor_ && walk_cursor_ <= from;
+  }
   [[nodiscard]] Entry* entry_at(std::uint32_t slot) const noexcept;
   [[nodiscard]] std::uint32_t locate(const KeyRef& key) const noexcept;
   std::uint32_t obtain_slot(std::uint64_t hash, std::int64_t now_ms) noexcept;
@@ -115,6 +134,9 @@ class alignas(64) Shard final : private PolicyItems {
   std::size_t retired_bytes_ = 0;
   std::uint32_t expiry_cursor_ = 0;
   std::uint32_t sweep_cursor_ = 0;
+  std::uint32_t walk_cursor_ = 0;  // slots below it have been walked; 0 when nobody walks
+  std::uint32_t walk_restarts_ = 0;
+  bool walking_ = false;
 
   // Stored with mutex_ held, read by stats() at any time.
   std::atomic<std::size_t> held_{0};

@@ -53,7 +53,7 @@ std::uint32_t Shard::vacate_by_moving(std::uint64_t hash) noexcept {
       const std::uint64_t other_hash = hash_key(entry_at(from)->key());
       const std::uint32_t first = table.first_slot(other_hash);
       const std::uint32_t to = free_in(table, first == start ? table.second_slot(other_hash) : first);
-      if (to == Table::kNoSlot) continue;
+      if (to == Table::kNoSlot || leads_back_over_walk(from, to)) continue;
       // In both for a moment: a reader may miss it if it looks at the new place first and at the old one last, never find
       // wrong.
       table.store(to, table.load(from));
@@ -123,6 +123,8 @@ bool Shard::rebuild(std::uint32_t buckets) noexcept {
   retire(&old);
   sweep_cursor_ = 0;
   expiry_cursor_ = 0;
+  if (walking_) ++walk_restarts_;
+  walk_cursor_ = 0;
   return true;
 }
 

@@ -6,7 +6,6 @@
 #include <bit>
 #include <cstdlib>
 #include <new>
-#include <random>
 
 #include "tiers/l1/assertion.hpp"
 #include "tiers/l1/epoch.hpp"
@@ -22,13 +21,8 @@ constexpr std::size_t kTenth = 10;
 constexpr std::size_t kShardBytesMin = 64 * 1024;
 // A shard with fewer than so many items would notice the unevenness of hashes.
 constexpr std::size_t kShardItemsMin = 64;
-// Of maintain(): entries that one hold of a shard's mutex looks at or evicts.
+// Of maintain() and erase_if(): entries that one hold of a shard's mutex looks at or evicts.
 constexpr std::size_t kEntriesPerHold = 64;
-
-std::uint64_t random_seed() {
-  std::random_device device;
-  return std::uint64_t{device()} << 32 | device();
-}
 
 std::size_t item_limit(const Options& options) { return std::min(options.max_item_bytes, options.max_bytes / kTenth); }
 
@@ -49,27 +43,29 @@ std::string Options::validate() const {
 }
 
 std::uint64_t hash_key(std::string_view key) {
-  static const std::uint64_t seed = random_seed();
+  static const std::uint64_t seed = hash_seed();
   return XXH3_64bits_withSeed(key.data(), key.size(), seed);
 }
 
-std::size_t Entry::bytes_for(const KeyRef& key, std::string_view reply) noexcept {
+std::size_t Entry::bytes_for(const KeyRef& key, const VariantPayload& payload) noexcept {
   const std::size_t wide = needs_wide(key) ? kWideBytes : 0;
-  return std::max(sizeof(Entry), offsetof(Entry, tail_) + wide + key.key.size() + reply.size());
+  return std::max(sizeof(Entry), offsetof(Entry, tail_) + wide + key.key.size() + payload.bytes());
 }
 
 bool Entry::needs_wide(const KeyRef& key) noexcept { return key.realm != 0 || key.key.size() > UINT16_MAX; }
 
-Entry* Entry::create(const KeyRef& key, std::string_view reply, const Stamp& stamp, std::int64_t expires_at_ms) noexcept {
-  void* const block = std::malloc(bytes_for(key, reply));
+Entry* Entry::create(const KeyRef& key, const VariantPayload& payload, const Stamp& stamp,
+                     std::int64_t expires_at_ms) noexcept {
+  void* const block = std::malloc(bytes_for(key, payload));
   if (block == nullptr) return nullptr;
   auto* const entry = new (block) Entry;
   const auto expiry = static_cast<std::uint64_t>(expires_at_ms);
   const bool wide = needs_wide(key);
   entry->stamp_ = stamp;
-  entry->reply_length_ = static_cast<std::uint32_t>(reply.size());
+  entry->payload_length_ = static_cast<std::uint32_t>(payload.bytes());
   entry->expiry_low_ = static_cast<std::uint32_t>(expiry);
-  entry->node_.owner = static_cast<std::uint8_t>((expiry >> 32 & kExpiryHighMask) | (wide ? kWideBit : 0));
+  entry->node_.owner = static_cast<std::uint8_t>((expiry >> 32 & kExpiryHighMask) | (wide ? kWideBit : 0) |
+                                                 (payload.plain() ? 0 : kVariantsBit));
   char* out = static_cast<char*>(block) + offsetof(Entry, tail_);
   if (wide) {
     const std::uint32_t words[2] = {key.realm, static_cast<std::uint32_t>(key.key.size())};
@@ -78,7 +74,7 @@ Entry* Entry::create(const KeyRef& key, std::string_view reply, const Stamp& sta
   } else {
     entry->key_length_ = static_cast<std::uint16_t>(key.key.size());
   }
-  std::copy(reply.begin(), reply.end(), std::copy(key.key.begin(), key.key.end(), out));
+  payload.write(std::copy(key.key.begin(), key.key.end(), out));
   return entry;
 }
 
@@ -109,6 +105,7 @@ Store::Store(const Options& options)
   limits.bytes = (options.max_bytes - sizeof(Store)) / shard_count_;
   const auto soft = static_cast<std::size_t>(static_cast<double>(options.max_bytes) * options.soft_limit);
   limits.soft_bytes = (soft - sizeof(Store)) / shard_count_;
+  limits.item_bytes = item_bytes_max_;
   for (std::size_t i = 0; i < shard_count_; ++i) {
     // The remainder goes to the first shards, so that all parts together are max_items.
     if (options.max_items != 0)
@@ -128,16 +125,16 @@ const Entry* Store::find(const KeyRef& key) const noexcept { return shard_of(key
 
 void Store::prefetch(std::uint64_t hash) const noexcept { shard_of(hash).prefetch(hash); }
 
-InstallResult Store::install(const KeyRef& key, std::string_view reply, const Stamp& stamp, std::int64_t expires_at_ms,
-                             std::int64_t now_ms, const std::function<bool()>& still_current) {
+InstallResult Store::install(const KeyRef& key, std::string_view variant, std::string_view reply, const Stamp& stamp,
+                             std::int64_t expires_at_ms, std::int64_t now_ms, const std::function<bool()>& still_current) {
   // A table that grows hashes the keys anew; an entry filed under another hash could not be erased any more.
   require(key.hash == hash_key(key.key), "KeyRef::hash is hash_key(key)");
   Shard& shard = shard_of(key.hash);
-  if (key.key.size() + reply.size() > item_bytes_max_) {
+  if (key.key.size() + variant.size() + reply.size() > item_bytes_max_) {
     shard.refuse_too_large(key);
     return InstallResult::kTooLarge;
   }
-  return shard.install(key, reply, stamp, expires_at_ms, now_ms, still_current);
+  return shard.install(key, {variant, reply}, stamp, expires_at_ms, now_ms, still_current);
 }
 
 std::size_t Store::erase(std::uint64_t hash, Removal reason) {
@@ -150,6 +147,22 @@ std::size_t Store::erase(std::uint64_t hash, std::string_view key, Removal reaso
 
 bool Store::erase(const KeyRef& key, Removal reason) {
   return shard_of(key.hash).erase(key.hash, key.key, key.realm, reason) != 0;
+}
+
+std::size_t Store::erase_if(const std::function<bool(const Entry&)>& doomed) {
+  const std::lock_guard walk(walk_mutex_);
+  for (std::size_t i = 0; i < shard_count_; ++i) shards_[i].begin_walk();
+  std::size_t removed = 0;
+  // All shards in turn, not one after the other: a mutex that is taken again at once starves those who wait for it.
+  for (bool done = false; !done;) {
+    done = true;
+    for (std::size_t i = 0; i < shard_count_; ++i) {
+      const Sweep sweep = shards_[i].walk(kEntriesPerHold, doomed);
+      removed += sweep.removed;
+      done = done && sweep.wrapped;
+    }
+  }
+  return removed;
 }
 
 std::size_t Store::maintain(std::int64_t now_ms, std::size_t entries_max, const std::function<bool(const Entry&)>& dead) {

@@ -1,4 +1,4 @@
-// The L1: key -> encoded reply, shared by all workers, bounded to the byte.
+// The L1: key -> encoded replies of its reads, shared by all workers, bounded to the byte.
 #pragma once
 
 #include <cstddef>
@@ -6,17 +6,20 @@
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "tiers/l1/policy_node.hpp"
+#include "tiers/l1/variants.hpp"
 
 namespace nearcached::tiers::l1 {
 
 struct Options {
   std::size_t max_bytes = 50u << 20;  // all the process holds for L1: entries, index, ghosts, slack, what waits to be freed
   std::size_t max_items = 0;          // 0: unlimited
-  std::size_t max_item_bytes = 100 * 1024;  // key + reply; larger ones are refused
+  std::size_t max_item_bytes = 100 * 1024;  // key + replies with their variants' names; larger is refused
   double soft_limit = 0.8;                  // share of max_bytes above which eviction runs in the background (0.1..1)
   std::uint32_t shards = 16;                // power of two, 1..1024
   // An error message that names the option, empty if all is well.
@@ -29,7 +32,10 @@ struct Stamp {
   std::uint32_t slot_epoch = 0;
   std::uint16_t link = 0;  // which fill connection
   std::uint16_t slot = 0;
+
+  friend bool operator==(const Stamp&, const Stamp&) = default;
 };
+static_assert(sizeof(Stamp) == 12);
 
 // A key as L1 knows it. `hash` is hash_key(key), computed once per request and used for shard, index and fence stripe.
 // `realm` is the identity (and database) whose reads made the entry: the same key may be present once per realm.
@@ -39,22 +45,32 @@ struct KeyRef {
   std::string_view key;
 };
 
-// Seeded per process (hash flooding).
+// Of the process, for hash_key(): random (hash flooding), unless a program brings its own (hash_seed.cpp).
+[[nodiscard]] std::uint64_t hash_seed();
 [[nodiscard]] std::uint64_t hash_key(std::string_view key);
 
-// An immutable cached reply, in one block of the heap. Reachable only under a ReadGuard of the thread.
+// The cached replies of one key, immutable, in one block of the heap. Reachable only under a ReadGuard of the thread.
 //
-//   [ stamp 12 | policy node 16 | reply length 4 | expiry 4 + 1 | key length 2 ]( realm 4 | key length 4 ) key  reply
+//   [ stamp 12 | policy node 16 | payload length 4 | expiry 4 + 1 | key length 2 ]( realm 4 | key length 4 ) key  payload
 //
 // 38 bytes before the key; the part in parentheses only in *wide* entries, those of a realm that is not 0 or of a key of 64
-// KiB and more: one application with one identity doesn't pay for it. The expiry is exact, 39 bits of milliseconds (17 years
-// of uptime), saturating downwards, so that an entry never outlives its deadline. Immutable means: what readers look at; the
-// policy's node is written under the shard's mutex, its counter by touch().
+// KiB and more: one application with one identity doesn't pay for it. Neither does a key that is only read by GET pay for
+// variants: the payload of a *plain* entry is that reply, of any other a table of names and replies (variants.hpp). The
+// expiry is exact, 38 bits of milliseconds (8 years of uptime), saturating downwards, so that an entry never outlives its
+// deadline. Immutable means: what readers look at; the policy's node is written under the shard's mutex, its counter by
+// touch().
 class Entry {
  public:
-  [[nodiscard]] std::string_view reply() const noexcept {
-    return {bytes() + key_length(), reply_length_};
-  }  // RESP, as sent to the client
+  // The reply kept for this read of the key: RESP, as sent to the client. Nothing if that read is not kept.
+  [[nodiscard]] std::optional<std::string_view> reply(std::string_view variant) const noexcept {
+    if (((node_.owner & kVariantsBit) | variant.size()) == 0) [[likely]]
+      return payload();
+    return has_variants() ? find_variant(payload(), variant) : std::nullopt;
+  }
+  // All of them.
+  [[nodiscard]] VariantCursor replies() const noexcept {
+    return has_variants() ? VariantCursor::of_table(payload()) : VariantCursor::of_reply(payload());
+  }
   [[nodiscard]] std::string_view key() const noexcept { return {bytes(), key_length()}; }
   [[nodiscard]] const Stamp& stamp() const noexcept { return stamp_; }
   [[nodiscard]] std::uint32_t realm() const noexcept { return is_wide() ? wide_word(0) : 0; }
@@ -67,16 +83,19 @@ class Entry {
   friend class Shard;
   friend class Store;
 
-  static constexpr std::uint8_t kWideBit = 0x80;  // of node_.owner; the rest of it holds the expiry's upper bits
-  static constexpr std::uint8_t kExpiryHighMask = 0x7F;
+  // Of node_.owner; the rest of it holds the expiry's upper bits.
+  static constexpr std::uint8_t kWideBit = 0x80;
+  static constexpr std::uint8_t kVariantsBit = 0x40;
+  static constexpr std::uint8_t kExpiryHighMask = 0x3F;
+  static constexpr std::int64_t kExpiryMax = std::int64_t{kExpiryHighMask} << 32 | UINT32_MAX;
   static constexpr std::size_t kWideBytes = 8;
 
   Entry() = default;
   // Of the block to allocate.
-  [[nodiscard]] static std::size_t bytes_for(const KeyRef& key, std::string_view reply) noexcept;
+  [[nodiscard]] static std::size_t bytes_for(const KeyRef& key, const VariantPayload& payload) noexcept;
   [[nodiscard]] static bool needs_wide(const KeyRef& key) noexcept;
-  // Null without memory. Ends with free().
-  [[nodiscard]] static Entry* create(const KeyRef& key, std::string_view reply, const Stamp& stamp,
+  // Null without memory. Ends with free(). The expiry within 1 and kExpiryMax.
+  [[nodiscard]] static Entry* create(const KeyRef& key, const VariantPayload& payload, const Stamp& stamp,
                                      std::int64_t expires_at_ms) noexcept;
   // Takes the older entry's place in the policy.
   void inherit(const Entry& older) noexcept;
@@ -84,6 +103,8 @@ class Entry {
   void set_retired_next(const Entry* next) noexcept;
   [[nodiscard]] Entry* retired_next() const noexcept;
   [[nodiscard]] bool is_wide() const noexcept { return (node_.owner & kWideBit) != 0; }
+  [[nodiscard]] bool has_variants() const noexcept { return (node_.owner & kVariantsBit) != 0; }
+  [[nodiscard]] std::string_view payload() const noexcept { return {bytes() + key_length(), payload_length_}; }
   [[nodiscard]] std::uint32_t wide_word(int index) const noexcept {
     std::uint32_t word;
     std::memcpy(&word, tail_ + index * 4, sizeof word);
@@ -94,7 +115,7 @@ class Entry {
 
   Stamp stamp_;
   PolicyNode node_;
-  std::uint32_t reply_length_ = 0;
+  std::uint32_t payload_length_ = 0;
   std::uint32_t expiry_low_ = 0;
   std::uint16_t key_length_ = 0;
   char tail_[2] = {};  // goes on behind the object
@@ -131,7 +152,7 @@ class Shard;
 // lock to be right. `shards` is an upper bound: there are never so many that the largest item would be over a tenth of a
 // shard. Threading: all members may be called from any thread, maintain() from one at a time. Constructor and destructor
 // alone. Invariants: stats().bytes <= max_bytes and stats().items <= max_items at every instant; a key and realm is present
-// at most once.
+// at most once, with all replies of its reads (one use, one eviction, one invalidation).
 class Store {
  public:
   // The options must be valid.
@@ -159,11 +180,15 @@ class Store {
       entry.node_.uses.store(kUsesMax, std::memory_order_relaxed);
   }
 
-  // Replaces what is there. `still_current` is called once, under the shard's lock, just before the entry becomes visible:
-  // what makes it false must do so *before* it calls erase(), then no stale entry can survive (coherence.md, Installing).
-  // Unless the answer is kInstalled or kNotCurrent the realm's older entry is gone: the value that was refused is the truth.
-  InstallResult install(const KeyRef& key, std::string_view reply, const Stamp& stamp, std::int64_t expires_at_ms,
-                        std::int64_t now_ms, const std::function<bool()>& still_current);
+  // Keeps a reply, RESP, as the answer to the key's read `variant` (empty: GET). If the key's entry stands on an equal stamp
+  // and has not expired, its other replies stay, the oldest gone first where there are more than kVariantsMax or too many
+  // bytes, and the entry then expires when the first of both does; otherwise the new reply is alone.
+  // `still_current` is called once, under the shard's lock, just before the entry becomes visible: what makes it false must
+  // do so *before* it calls erase(), then no stale entry can survive (coherence.md, Installing). Unless the answer is
+  // kInstalled or kNotCurrent the realm's older entry is gone, with all its replies: the value that was refused is the
+  // truth.
+  InstallResult install(const KeyRef& key, std::string_view variant, std::string_view reply, const Stamp& stamp,
+                        std::int64_t expires_at_ms, std::int64_t now_ms, const std::function<bool()>& still_current);
 
   // Drops the key in every realm, known by its hash alone: in about one of 4,000 calls another key's entry goes with it,
   // which is always safe, and nobody has to keep a copy of the key until its write is acknowledged. Returns how many entries
@@ -173,6 +198,13 @@ class Store {
   std::size_t erase(std::uint64_t hash, std::string_view key, Removal reason);
   // Drops one realm's entry.
   bool erase(const KeyRef& key, Removal reason);
+
+  // Drops every entry for which `doomed` is true, counted as purged. Every entry that was there before the call and is not
+  // erased meanwhile is asked about, wherever a growing table puts it; one that is installed during the walk may be missed,
+  // so the caller first makes the installs of what it wants gone impossible. `doomed` runs under a shard's mutex (it must
+  // not call the store), which is held for at most 64 entries at a time; the exception is a shard whose table was rebuilt
+  // eight times during the walk, which is then finished in one go. Walks wait for each other. Returns how many entries went.
+  std::size_t erase_if(const std::function<bool(const Entry&)>& doomed);
 
   // Background work, bounded: looks at up to `entries_max` entries, drops those expired or for which `dead` is true,
   // and evicts down to the soft limit, again up to `entries_max`. Frees what no reader can see any more. No shard's mutex is
@@ -193,6 +225,7 @@ class Store {
   std::unique_ptr<Shard[]> shards_;
 
   std::size_t maintain_shard_ = 0;  // where maintain() goes on; its caller's
+  std::mutex walk_mutex_;           // erase_if(): a shard knows one walk
 };
 
 }  // namespace nearcached::tiers::l1

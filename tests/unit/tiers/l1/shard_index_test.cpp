@@ -15,7 +15,7 @@ namespace {
 constexpr ShardLimits kRoomy{.bytes = 64 << 20, .soft_bytes = 64 << 20, .items = 0};
 
 InstallResult put(Shard& shard, const std::string& key, std::uint32_t realm = 0) {
-  return shard.install(key_ref(key, realm), "reply of " + key, Stamp{}, kLater, kNow, [] { return true; });
+  return shard.install(key_ref(key, realm), {{}, "reply of " + key}, Stamp{}, kLater, kNow, [] { return true; });
 }
 
 std::size_t bytes_of(const Shard& shard) {

@@ -14,7 +14,7 @@ constexpr ShardLimits kSmall{.bytes = 256 << 10, .soft_bytes = 256 << 10, .items
 
 InstallResult put(Shard& shard, const std::string& key, const std::string& reply, std::int64_t expires = kLater,
                   std::int64_t now = kNow) {
-  return shard.install(key_ref(key), reply, Stamp{}, expires, now, [] { return true; });
+  return shard.install(key_ref(key), {{}, reply}, Stamp{}, expires, now, [] { return true; });
 }
 
 Stats stats_of(const Shard& shard) {
