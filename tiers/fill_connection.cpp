@@ -77,11 +77,12 @@ void FillConnection::lost(std::int64_t now_us) {
 }
 
 void FillConnection::tick(std::int64_t now_us) {
+  const bool answers = link_->tick(now_us);
   if (!stream_.is_open() && !opening_) {
     if (now_us >= retry_at_us_) open(now_us);
   } else if (!stream_.connected()) {
     if (now_us - opened_us_ > connect_timeout_us_) lost(now_us);
-  } else if (broken_ || !link_->tick(now_us)) {
+  } else if (broken_ || !answers) {
     lost(now_us);
   }
 }

@@ -161,7 +161,8 @@ class FillLink {
   void disconnected();
   // It will not be connected again: whoever waits for it is told.
   void end_waiting();
-  // Sends the probe if it is due. False: answers are awaited and nothing came for reply_timeout_us, close the connection.
+  // To be called also while there is no connection: reads that have waited long enough for it are told, probes that are due
+  // are sent. False: answers are awaited and nothing came for reply_timeout_us, close the connection.
   [[nodiscard]] bool tick(std::int64_t now_us);
 
   // Reads for `waiter`. False: not here (refused, not this node's slot, too many waiting): read the ordinary way.
