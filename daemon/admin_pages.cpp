@@ -44,10 +44,15 @@ std::string index_html(const StatsSnapshot& s) {
   html += table_row("Version", s.version);
   html += table_row("Up", std::to_string(s.uptime_ms / 1000) + " s");
   html += table_row("Coherence", mode);
+  html += table_row("Staleness bound", coherence_bound(s));
   html += table_row("L1", std::to_string(s.l1.items) + " items, " + std::to_string(s.l1.bytes) + " of " +
                               std::to_string(s.l1_max_bytes) + " bytes");
   html += table_row("Clients", std::to_string(s.clients));
-  for (const NodeRow& node : s.nodes) html += table_row("Node " + node.endpoint, node.state);
+  for (const NodeRow& node : s.nodes) {
+    std::string text = node.state + ", coherence " + node.coherence;
+    if (!node.coherence_reason.empty()) text += ": " + node.coherence_reason;
+    html += table_row("Node " + node.endpoint, text);
+  }
   html +=
       "</table>\n<ul>\n"
       "<li><a href=\"/metrics\">/metrics</a>: for Prometheus</li>\n"

@@ -106,6 +106,8 @@ void add_commands(FamilyList& out, const insight::Totals& t) {
 
 void add_l1(FamilyList& out, const StatsSnapshot& s) {
   out.counter("nearcached_l1_hits_total", "Reads answered from L1.").sample(s.totals.l1_hits);
+  out.counter("nearcached_l1_stale_hits_total", "Those of the hits whose proof had run out, in stale_ok namespaces.")
+      .sample(s.totals.l1_stale_hits);
   out.counter("nearcached_l1_misses_total", "Cacheable reads not answered from L1, by reason.")
       .samples("reason", insight::kMissReasonNames, s.totals.l1_misses);
   out.gauge("nearcached_l1_bytes", "Bytes held for L1: entries, index, ghosts and slack.").sample(s.l1.bytes);
@@ -119,12 +121,16 @@ void add_l1(FamilyList& out, const StatsSnapshot& s) {
       .samples("reason", kRemovalNames, s.l1.removals);
 }
 
-void add_coherence(FamilyList& out, const StatsSnapshot& s) {
-  const insight::Totals& t = s.totals;
-  out.gauge("nearcached_coherence_mode", "1 for the mode in force; mode=\"off\": nothing is served from L1.")
-      .sample(1.0, {{"mode", printable(s.coherence_mode)}});
-  out.counter("nearcached_invalidations_total", "Invalidations of L1, by what caused them.")
-      .samples("source", insight::kInvalidationSourceNames, t.invalidations);
+void add_audit(FamilyList& out, const insight::Totals& t) {
+  out.counter("nearcached_audit_checked_total", "Hits compared with the upstream.").sample(t.audit_checked);
+  out.counter("nearcached_audit_stale_total", "Audited hits that were untrue although no change had been heard of.")
+      .sample(t.audit_stale);
+  out.histogram("nearcached_audit_staleness_seconds",
+                "From an audited hit to finding its value replaced, also where the change was heard of in between.",
+                t.audit_staleness);
+}
+
+void add_fills(FamilyList& out, const insight::Totals& t) {
   out.counter("nearcached_fills_started_total", "Reads sent on a fill connection.").sample(t.fills_started);
   out.counter("nearcached_fills_joined_total", "Misses answered by a fill that was already under way.")
       .sample(t.fills_joined);
@@ -134,6 +140,30 @@ void add_coherence(FamilyList& out, const StatsSnapshot& s) {
       .sample(t.fills_discarded, {{"result", "discarded"}})
       .sample(t.fills_forwarded, {{"result", "forwarded"}});
   out.histogram("nearcached_fill_latency_seconds", "From asking for a fill to answering the client.", t.fill_latency);
+}
+
+void add_coherence(FamilyList& out, const StatsSnapshot& s) {
+  const insight::Totals& t = s.totals;
+  out.gauge("nearcached_coherence_mode",
+            "1 for the mode in force; mode=\"off\": nothing is served from L1, save by stale_ok.")
+      .sample(1.0, {{"mode", printable(s.coherence_mode)}});
+  out.counter("nearcached_invalidations_total", "Invalidations of L1, by what caused them.")
+      .samples("source", insight::kInvalidationSourceNames, t.invalidations);
+  out.counter("nearcached_invalidations_unexplained_total",
+              "Invalidations after which the key had the value that had been dropped.")
+      .sample(t.invalidations_unexplained);
+  out.histogram("nearcached_invalidation_delay_seconds",
+                "From the acknowledgement of an own write to the invalidation it causes; 0 where that came first.",
+                t.invalidation_delay);
+  add_audit(out, t);
+  out.counter("nearcached_bus_published_total", "Messages to other sidecars that a node has acknowledged.")
+      .sample(t.bus_published);
+  out.counter("nearcached_bus_publish_failures_total", "Messages to other sidecars that a node did not take.")
+      .sample(t.bus_publish_failures);
+  out.counter("nearcached_bus_gaps_total",
+              "Times that messages of other sidecars were missing or late; what they cover was unverified at once.")
+      .sample(t.bus_gaps);
+  add_fills(out, t);
 }
 
 // One family of per-node samples.
@@ -160,8 +190,22 @@ void add_nodes(FamilyList& out, const std::vector<NodeRow>& nodes) {
   }
 }
 
+// Who tells of a node's changes, and the reads for L1 that it answers.
+void add_node_coherence(FamilyList& out, const std::vector<NodeRow>& nodes) {
+  out.gauge("nearcached_node_coherence_mode",
+            "1 for the mode in force at a node: tracking, bus, ttl (nobody tells) or off.");
+  for (const NodeRow& node : nodes) {
+    out.sample(1.0, {{"node", printable(node.endpoint)}, {"mode", printable(node.coherence)}});
+  }
+  out.gauge("nearcached_fills_in_flight", "Reads for L1 that a node has not answered yet.");
+  add_nodes(out, nodes, &NodeRow::fills_in_flight);
+  out.gauge("nearcached_fills_waiting", "Reads for L1 that wait for their turn or for the connection to a node.");
+  add_nodes(out, nodes, &NodeRow::fills_waiting);
+}
+
 void add_upstream(FamilyList& out, const StatsSnapshot& s) {
   add_nodes(out, s.nodes);
+  add_node_coherence(out, s.nodes);
   out.counter("nearcached_upstream_redirects_total", "Redirections answered by nodes, by kind.")
       .sample(s.totals.redirects_moved, {{"kind", "moved"}})
       .sample(s.totals.redirects_ask, {{"kind", "ask"}});

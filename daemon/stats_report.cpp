@@ -1,5 +1,6 @@
 #include "daemon/stats_report.hpp"
 
+#include <algorithm>
 #include <array>
 #include <concepts>
 #include <string_view>
@@ -52,6 +53,7 @@ void write_l1(JsonWriter& json, const StatsSnapshot& s) {
   json.field("max_bytes", s.l1_max_bytes);
   json.field("items", s.l1.items);
   json.field("hits", s.totals.l1_hits);
+  json.field("stale_hits", s.totals.l1_stale_hits);
   json.fields("misses", insight::kMissReasonNames, s.totals.l1_misses);
   json.field("installs", s.l1.installs);
   json.field("refused_no_room", s.l1.refused);
@@ -91,6 +93,27 @@ void write_histogram(JsonWriter& json, std::string_view name, const insight::His
   json.close();
 }
 
+void write_coherence(JsonWriter& json, const StatsSnapshot& s) {
+  const insight::Totals& t = s.totals;
+  json.open("coherence");
+  json.field("mode", s.coherence_mode);
+  json.field("reason", s.coherence_reason);
+  json.field("bound", coherence_bound(s));
+  json.field("invalidations_unexplained", t.invalidations_unexplained);
+  write_histogram(json, "invalidation_delay", t.invalidation_delay);
+  json.open("audit");
+  json.field("checked", t.audit_checked);
+  json.field("stale", t.audit_stale);
+  write_histogram(json, "staleness", t.audit_staleness);
+  json.close();
+  json.open("bus");
+  json.field("published", t.bus_published);
+  json.field("publish_failures", t.bus_publish_failures);
+  json.field("gaps", t.bus_gaps);
+  json.close();
+  json.close();
+}
+
 void write_clients(JsonWriter& json, const StatsSnapshot& s) {
   json.open("clients");
   json.field("connected", s.clients);
@@ -123,12 +146,16 @@ void write_upstream(JsonWriter& json, const StatsSnapshot& s) {
     json.open();
     json.field("endpoint", node.endpoint);
     json.field("state", node.state);
+    json.field("coherence", node.coherence);
+    json.field("coherence_reason", node.coherence_reason);
     json.field("connections", node.connections);
     json.field("requests", node.requests);
     json.field("errors", node.errors);
     json.field("pending", node.pending);
     json.field("verified_age_ms", node.verified_age_ms);
     json.field("invalidations", node.invalidations);
+    json.field("fills_in_flight", node.fills_in_flight);
+    json.field("fills_waiting", node.fills_waiting);
     json.close();
   }
   json.close_array();
@@ -169,32 +196,79 @@ class InfoWriter {
   std::string out_ = "# nearcached\r\n";
 };
 
+void write_info_coherence(InfoWriter& info, const StatsSnapshot& s) {
+  info.line("nearcached_coherence_mode", s.coherence_mode);
+  info.line("nearcached_coherence_reason", s.coherence_reason);
+  info.line("nearcached_coherence_bound", coherence_bound(s));
+  info.line("nearcached_audit_checked", s.totals.audit_checked);
+  info.line("nearcached_audit_stale", s.totals.audit_stale);
+  info.line("nearcached_bus_published", s.totals.bus_published);
+  info.line("nearcached_bus_publish_failures", s.totals.bus_publish_failures);
+  info.line("nearcached_bus_gaps", s.totals.bus_gaps);
+}
+
 void write_info_l1(InfoWriter& info, const StatsSnapshot& s) {
   info.line("nearcached_l1_bytes", s.l1.bytes);
   info.line("nearcached_l1_max_bytes", s.l1_max_bytes);
   info.line("nearcached_l1_items", s.l1.items);
   info.line("nearcached_l1_hits", s.totals.l1_hits);
+  info.line("nearcached_l1_stale_hits", s.totals.l1_stale_hits);
   info.line("nearcached_l1_misses", s.totals.l1_misses_total());
   info.line("nearcached_l1_installs", s.l1.installs);
   info.line("nearcached_l1_refused", s.l1.refused + s.l1.too_large);
   info.lines("nearcached_l1_", kRemovalNames, s.l1.removals);
   info.lines("nearcached_invalidations_", insight::kInvalidationSourceNames, s.totals.invalidations);
+  info.line("nearcached_invalidations_unexplained", s.totals.invalidations_unexplained);
+}
+
+// A value among the name=value pairs of one line: a comma of its own would end it.
+std::string pair_value(std::string_view text) {
+  std::string value = printable(text);
+  std::replace(value.begin(), value.end(), ',', ';');
+  return value;
 }
 
 void write_info_nodes(InfoWriter& info, const StatsSnapshot& s) {
   info.line("nearcached_nodes", s.nodes.size());
   for (std::size_t i = 0; i < s.nodes.size(); ++i) {
     const NodeRow& node = s.nodes[i];
-    std::string row = "endpoint=" + node.endpoint + ",state=" + node.state;
+    std::string row = "endpoint=" + pair_value(node.endpoint) + ",state=" + pair_value(node.state);
+    row += ",coherence=" + pair_value(node.coherence);
+    if (!node.coherence_reason.empty()) row += ",coherence_reason=" + pair_value(node.coherence_reason);
     row += ",connections=" + std::to_string(node.connections) + ",requests=" + std::to_string(node.requests);
     row += ",errors=" + std::to_string(node.errors) + ",pending=" + std::to_string(node.pending);
     row += ",verified_age_ms=" + std::to_string(node.verified_age_ms);
     row += ",invalidations=" + std::to_string(node.invalidations);
+    row += ",fills_in_flight=" + std::to_string(node.fills_in_flight);
+    row += ",fills_waiting=" + std::to_string(node.fills_waiting);
     info.line("nearcached_node" + std::to_string(i), row);
   }
 }
 
+struct Bound {
+  std::string_view mode, text;
+};
+constexpr std::array<Bound, 3> kBounds = {{
+    {"tracking", "max_staleness"},
+    {"bus", "max_staleness for writes through sidecars of this bus; the TTL (l1.ttl) for all others: nobody tells of them"},
+    {"ttl", "the TTL: nobody tells of changes; l1.ttl, or max_staleness where auto found nothing better"},
+}};
+constexpr std::string_view kOffBound = "none needed: nothing is served from L1, save what stale_ok keeps through an outage";
+
 }  // namespace
+
+std::string coherence_bound(const StatsSnapshot& snapshot) {
+  std::string mixed;
+  for (const auto& [mode, text] : kBounds) {
+    if (snapshot.coherence_mode == mode) return std::string(text);
+    const bool present = std::any_of(snapshot.nodes.begin(), snapshot.nodes.end(),
+                                     [mode = mode](const NodeRow& node) { return node.coherence == mode; });
+    if (!present) continue;
+    if (!mixed.empty()) mixed += "; ";
+    mixed.append(mode).append(" nodes: ").append(text);
+  }
+  return snapshot.coherence_mode == "mixed" && !mixed.empty() ? mixed : std::string(kOffBound);
+}
 
 std::string stats_json(const StatsSnapshot& snapshot) {
   JsonWriter json;
@@ -204,10 +278,7 @@ std::string stats_json(const StatsSnapshot& snapshot) {
   json.field("start_time_unix_ms", snapshot.start_time_unix_ms);
   json.field("uptime_ms", snapshot.uptime_ms);
   json.field("threads", snapshot.threads);
-  json.open("coherence");
-  json.field("mode", snapshot.coherence_mode);
-  json.field("reason", snapshot.coherence_reason);
-  json.close();
+  write_coherence(json, snapshot);
   write_l1(json, snapshot);
   write_traffic(json, snapshot.totals);
   write_clients(json, snapshot);
@@ -222,8 +293,7 @@ std::string stats_info_section(const StatsSnapshot& snapshot) {
   info.line("nearcached_version", snapshot.version);
   info.line("nearcached_uptime_in_seconds", snapshot.uptime_ms / 1000);
   info.line("nearcached_threads", snapshot.threads);
-  info.line("nearcached_coherence_mode", snapshot.coherence_mode);
-  info.line("nearcached_coherence_reason", snapshot.coherence_reason);
+  write_info_coherence(info, snapshot);
   write_info_l1(info, snapshot);
   info.lines("nearcached_commands_", insight::kCommandClassNames, snapshot.totals.commands);
   info.line("nearcached_clients", snapshot.clients);

@@ -21,13 +21,17 @@ inline constexpr std::array<std::string_view, tiers::l1::kRemovals> kRemovalName
 // One upstream node, all connections to it of all workers and identities taken together.
 struct NodeRow {
   std::string endpoint;               // Endpoint::text()
-  std::string state;                  // "verified", "connecting", "refused", ...: free text for people
+  std::string state;                  // "tracking", "greeting", "refused", ...: free text for people
+  std::string coherence = "off";      // who tells of changes: "tracking", "bus", "ttl" (nobody) or "off"
+  std::string coherence_reason;       // why it is not better; empty when there is nothing to explain
   std::uint64_t connections = 0;      // open now
   std::uint64_t requests = 0;         // sent since start
   std::uint64_t errors = 0;           // lost or refused connections, timeouts
   std::uint64_t pending = 0;          // in flight now
   std::int64_t verified_age_ms = -1;  // since the proof its L1 entries stand on; -1: unknown or none
   std::uint64_t invalidations = 0;    // pushes received on its fill connection
+  std::uint64_t fills_in_flight = 0;  // reads for L1 on their way
+  std::uint64_t fills_waiting = 0;    // reads for L1 that wait for their turn or for the connection
 };
 
 struct WorkerRow {
@@ -47,7 +51,7 @@ struct StatsSnapshot {
   std::int64_t uptime_ms = 0;
   std::uint32_t threads = 0;
 
-  std::string coherence_mode;    // "tracking" or "off"
+  std::string coherence_mode;    // "tracking", "bus", "ttl", "mixed" (by node) or "off"
   std::string coherence_reason;  // "upstream refuses CLIENT TRACKING"; empty when there is nothing to explain
 
   tiers::l1::Stats l1;
@@ -67,6 +71,9 @@ struct StatsSnapshot {
 };
 
 using StatsSource = std::function<StatsSnapshot()>;
+
+// How old an answer from L1 may be in the snapshot's mode, in words; of "mixed", for each mode that a node is in.
+[[nodiscard]] std::string coherence_bound(const StatsSnapshot& snapshot);
 
 // One JSON object, valid UTF-8 whatever the strings hold, ending with a newline.
 [[nodiscard]] std::string stats_json(const StatsSnapshot& snapshot);

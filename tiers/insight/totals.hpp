@@ -31,10 +31,13 @@ struct HistogramTotals {
 // reported per worker. Plain data: confined to whoever made it.
 struct Totals {
   std::array<std::uint64_t, kCommandClassNames.size()> commands{};
-  std::uint64_t l1_hits = 0;
+  std::uint64_t l1_hits = 0, l1_stale_hits = 0;
   std::array<std::uint64_t, kMissReasonNames.size()> l1_misses{};
   std::array<std::uint64_t, kInvalidationSourceNames.size()> invalidations{};
   std::uint64_t fills_started = 0, fills_joined = 0, fills_installed = 0, fills_discarded = 0, fills_forwarded = 0;
+  std::uint64_t invalidations_unexplained = 0;
+  std::uint64_t bus_published = 0, bus_publish_failures = 0, bus_gaps = 0;
+  std::uint64_t audit_checked = 0, audit_stale = 0;
   std::uint64_t redirects_moved = 0, redirects_ask = 0, retries = 0, timeouts = 0, upstream_errors = 0;
   std::uint64_t clients_accepted = 0, clients_refused = 0, clients_closed_idle = 0, clients_closed_output = 0;
   std::uint64_t protocol_errors = 0;
@@ -44,11 +47,14 @@ struct Totals {
   std::uint64_t upstream_bytes_in = 0, upstream_bytes_out = 0;
   HistogramTotals upstream_latency;
   HistogramTotals fill_latency;
+  HistogramTotals invalidation_delay;
+  HistogramTotals audit_staleness;
 
   // Adds one worker's counters. Any thread may call it while that worker counts on.
   void add(const Counters& worker) noexcept {
     add_all(commands, worker.commands);
     l1_hits += worker.l1_hits.value();
+    l1_stale_hits += worker.l1_stale_hits.value();
     add_all(l1_misses, worker.l1_misses);
     add_all(invalidations, worker.invalidations);
     fills_started += worker.fills_started.value();
@@ -56,6 +62,12 @@ struct Totals {
     fills_installed += worker.fills_installed.value();
     fills_discarded += worker.fills_discarded.value();
     fills_forwarded += worker.fills_forwarded.value();
+    invalidations_unexplained += worker.invalidations_unexplained.value();
+    bus_published += worker.bus_published.value();
+    bus_publish_failures += worker.bus_publish_failures.value();
+    bus_gaps += worker.bus_gaps.value();
+    audit_checked += worker.audit_checked.value();
+    audit_stale += worker.audit_stale.value();
     redirects_moved += worker.redirects_moved.value();
     redirects_ask += worker.redirects_ask.value();
     retries += worker.retries.value();
@@ -74,6 +86,8 @@ struct Totals {
     upstream_bytes_out += worker.upstream_bytes_out.value();
     upstream_latency.add(worker.upstream_latency);
     fill_latency.add(worker.fill_latency);
+    invalidation_delay.add(worker.invalidation_delay);
+    audit_staleness.add(worker.audit_staleness);
   }
 
   [[nodiscard]] std::uint64_t commands_total() const noexcept { return sum(commands); }
