@@ -6,8 +6,9 @@ key again after each write without tracking it, by as many bare tracking clients
 with GET and PTTL. What a row costs more than "nobody" is the price of having such readers; what tracking clients cost more
 than plain ones, which put the same reads on the server, is tracking's own: its table, and one push per write and reader.
 
-The rows are interleaved, their order turns with each repeat, and medians are reported. CPU from /proc/PID/stat, exact to
-10 ms, so one run needs a few seconds.
+What a write costs depends on the machine's mood (an idle core has to be woken, a neighbour takes the cache) far more than on
+tracking. So the runs are short and many, the rows take turns, and differences are taken within a repeat before the median is:
+what lasts longer than a repeat cancels out. CPU from /proc/PID/stat, exact to 10 ms: 3 % of a run of a second.
 """
 
 import argparse
@@ -25,8 +26,8 @@ READERS = ("plain clients", "tracking clients", "sidecars")
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4.0, help="length of one run (4)")
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of one run (1)")
     parser.add_argument("--rate", type=int, default=10_000, help="writes per second (10000)")
     parser.add_argument("--keys", type=int, default=32)
     parser.add_argument("--interval-us", type=int, default=500, help="how often every key is read (500)")
@@ -36,12 +37,14 @@ def parse_arguments():
     parser.add_argument("--redis", default="redis-server", help="the server to run")
     parser.add_argument("--json", type=Path, help="all figures of all runs")
     options = parser.parse_args()
+    if options.repeats < 2:
+        parser.error("--repeats: at least 2, or there are no quartiles")
     options.counts = [int(count) for count in options.counts.split(",")]
     return options
 
 
 def program_arguments(options, readers, count):
-    arguments = ["--rate", options.rate, "--seconds", options.seconds, "--keys", options.keys,
+    arguments = ["--rate", options.rate, "--seconds", options.seconds, "--warmup", 0, "--keys", options.keys,
                  "--interval-us", options.interval_us, "--with-pttl", 1]
     return [*arguments, "--bare", count if readers == "tracking clients" else 0,
             "--plain", count if readers == "plain clients" else 0]
@@ -71,25 +74,31 @@ def cost(run):
     return run["cpu_us_per_write"]
 
 
-def spread(runs):
-    costs = [cost(run) for run in runs]
-    return 50 * (max(costs) - min(costs)) / statistics.median(costs)
+def difference(of_row, of_other):
+    """Median of the differences within each repeat."""
+    return statistics.median(cost(run) - cost(other) for run, other in zip(of_row, of_other))
+
+
+def quartiles(of_row):
+    low, _, high = statistics.quantiles((cost(run) for run in of_row), n=4)
+    return f"{low:.1f} .. {high:.1f}"
 
 
 def table(options, runs):
-    alone = median(runs["nobody", 0], cost)
-    lines = ["| the keys are read by | CPU us/write | ± % | more than nobody | GETs per write | PTTLs per write |",
+    lines = ["| the keys are read by | CPU us/write | quartiles | more than nobody | GETs per write | PTTLs per write |",
              "|---|---:|---:|---:|---:|---:|"]
     for (readers, count), of_row in runs.items():
         gets = median(of_row, lambda run: run["gets"] / run["writes"])
         pttls = median(of_row, lambda run: run["pttls"] / run["writes"])
-        lines.append(f"| {f'{count} {readers}' if count else readers} | {median(of_row, cost):.2f} | {spread(of_row):.0f} "
-                     f"| {median(of_row, cost) - alone:+.2f} | {gets:.2f} | {pttls:.2f} |")
+        more = f"{difference(of_row, runs['nobody', 0]):+.1f}" if count else ""
+        name = f"{count} {readers if count > 1 else readers.removesuffix('s')}" if count else readers
+        lines.append(f"| {name} | {median(of_row, cost):.1f} | {quartiles(of_row)} | {more} | {gets:.2f} | {pttls:.2f} |")
     lines.append("")
     for count in options.counts:
-        own = median(runs["tracking clients", count], cost) - median(runs["plain clients", count], cost)
-        lines.append(f"- tracking's own part with {count} reader{'s' if count > 1 else ''} (tracking less plain clients): "
-                     f"{own:+.2f} us per write")
+        plain = runs["plain clients", count]
+        lines.append(f"- tracking's own part with {count} reader{'s' if count > 1 else ''}, beyond the same reads untracked: "
+                     f"{difference(runs['tracking clients', count], plain):+.1f} us per write with bare clients, "
+                     f"{difference(runs['sidecars', count], plain):+.1f} with sidecars")
     return lines
 
 
