@@ -5,6 +5,7 @@
 
 #include "config/address.hpp"
 #include "config/key_types.hpp"
+#include "config/namespaces.hpp"
 #include "config/upstream_url.hpp"
 
 namespace nearcached::config {
@@ -235,19 +236,64 @@ std::vector<Key> l1_keys() {
   };
 }
 
+Key bus_channel_key() {
+  Key key = text_key(
+      "coherence.bus.channel", "1 to 128 bytes without { and }, no control characters",
+      "The channel, or in a cluster the beginning of the channels; the same for all sidecars of an upstream.",
+      [](auto& s) -> auto& { return s.coherence.bus.channel; });
+  key.set = [set = key.set](Settings& settings, const Value& value) -> Problem {
+    if (Problem problem = set(settings, value); !problem.text.empty()) return problem;
+    const std::string& channel = settings.coherence.bus.channel;
+    if (!channel.empty() && channel.size() <= 128 && channel.find_first_of("{}") == std::string::npos) return {};
+    return {describe(value) + " can't be the name of the channel", value.line};
+  };
+  return key;
+}
+
 std::vector<Key> coherence_keys() {
   using enum CoherenceMode;
+  using enum tiers::Consistency;
   return {
       word_key(
-          "coherence.mode", "word", Words<CoherenceMode, 2>{{{"auto", kAuto}, {"tracking", kTracking}}},
-          "How invalidations arrive; tracking: an upstream without it is an error, not a reason to leave L1 unused.",
+          "coherence.mode", "word",
+          Words<CoherenceMode, 4>{{{"auto", kAuto}, {"tracking", kTracking}, {"bus", kBus}, {"ttl", kTtl}}},
+          "How changes are heard of; auto: what each node offers, tracking before bus before ttl. In ttl mode l1.ttl is the "
+          "bound of staleness; in bus mode it is for writes past the sidecars.",
           [](auto& s) -> auto& { return s.coherence.mode; }),
+      word_key(
+          "coherence.consistency", "word",
+          Words<tiers::Consistency, 4>{
+              {{"strict", kStrict}, {"causal", kCausal}, {"bounded", kBounded}, {"stale_ok", kStaleOk}}},
+          "Level of keys without a namespace: docs/consistency.md.",
+          [](auto& s) -> auto& { return s.coherence.consistency; }),
       quantity_key(
           kDuration, "coherence.max_staleness", {.min = 30, .max = kMinute},
           "A value served from L1 was the upstream's at some instant no longer ago than this.",
           [](auto& s) -> auto& { return s.coherence.max_staleness; }),
+      quantity_key(
+          kDuration, "coherence.max_stale", {.min = 1, .max = 7 * kDay},
+          "With stale_ok: how long after its last proof an entry may be served while its node can't be reached.",
+          [](auto& s) -> auto& { return s.coherence.max_stale; }),
+      quantity_key(
+          kInteger, "coherence.refill_max", {.min = 1, .max = 100'000},
+          "Reads for L1 that are on their way to one node; more wait their turn.",
+          [](auto& s) -> auto& { return s.coherence.refill_max; }),
+      quantity_key(
+          kInteger, "coherence.audit_one_in", {.min = 1, .max = 1'000'000'000, .zero_allowed = true, .zero_means = "none"},
+          "One hit of so many is compared with the upstream.", [](auto& s) -> auto& { return s.coherence.audit_one_in; }),
+      quantity_key(
+          kInteger, "coherence.audit_per_second", {.min = 1, .max = 100'000},
+          "At most so many hits of a worker are compared in a second.",
+          [](auto& s) -> auto& { return s.coherence.audit_per_second; }),
+      word_key(
+          "coherence.bus.type", "word", Words<BusType, 2>{{{"none", BusType::kNone}, {"redis", BusType::kRedis}}},
+          "Whether sidecars tell each other of their writes over the upstream's Pub/Sub; mode bus implies redis.",
+          [](auto& s) -> auto& { return s.coherence.bus.type; }),
+      bus_channel_key(),
   };
 }
+
+std::vector<Key> namespace_keys() { return {namespaces_key()}; }
 
 std::vector<Key> limit_size_keys() {
   return {
@@ -321,8 +367,8 @@ std::vector<Key> observation_keys() {
 
 std::vector<Key> make_schema() {
   std::vector<Key> keys;
-  for (auto* section :
-       {process_keys, upstream_keys, l1_keys, coherence_keys, limit_size_keys, limit_time_keys, observation_keys}) {
+  for (auto* section : {process_keys, upstream_keys, l1_keys, coherence_keys, namespace_keys, limit_size_keys,
+                        limit_time_keys, observation_keys}) {
     std::vector<Key> part = section();
     std::move(part.begin(), part.end(), std::back_inserter(keys));
   }

@@ -5,10 +5,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "tiers/l1/store.hpp"
+#include "tiers/policies.hpp"
 #include "tiers/upstream/topology.hpp"
 
 namespace nearcached::config {
@@ -46,11 +48,33 @@ struct L1 {
   milliseconds ttl{300'000};  // an entry lives at most this long; 1ms..7 days
 };
 
-enum class CoherenceMode : std::uint8_t { kAuto, kTracking };
+enum class CoherenceMode : std::uint8_t { kAuto, kTracking, kBus, kTtl };
+enum class BusType : std::uint8_t { kNone, kRedis };
+
+// What sidecars tell each other over Pub/Sub of the upstream.
+struct Bus {
+  BusType type = BusType::kNone;
+  std::string channel = "nearcached:invalidation";  // 1..128 bytes without { and }
+};
 
 struct Coherence {
-  CoherenceMode mode = CoherenceMode::kAuto;  // tracking: refuse to start serving from L1 with less, and say so as an error
-  milliseconds max_staleness{1000};           // 30ms..1min
+  CoherenceMode mode = CoherenceMode::kAuto;  // not auto: no other source of changes will do, and its lack is an error
+  tiers::Consistency consistency = tiers::Consistency::kBounded;  // of keys without a namespace
+  milliseconds max_staleness{1000};                               // 30ms..1min
+  milliseconds max_stale{60'000};                                 // of stale_ok; 1ms..7 days
+  std::size_t refill_max = 256;                                   // fills on their way to one node; more wait
+  std::uint64_t audit_one_in = 10'000;   // one hit of so many is compared with the upstream; 0: none
+  std::uint32_t audit_per_second = 100;  // at most, per worker
+  Bus bus;
+};
+
+// Keys with a prefix. What is not given is as for keys without a namespace.
+struct Namespace {
+  std::string prefix;  // 1..1024 bytes, unique
+  std::optional<tiers::Consistency> consistency;
+  std::optional<milliseconds> max_staleness;
+  std::optional<milliseconds> max_stale;
+  std::optional<milliseconds> l1_ttl;
 };
 
 struct Limits {
@@ -91,6 +115,7 @@ struct Settings {
   Upstream upstream;
   L1 l1;
   Coherence coherence;
+  std::vector<Namespace> namespaces;
   Limits limits;
   Admin admin;
   Metrics metrics;

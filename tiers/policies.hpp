@@ -44,7 +44,6 @@ class Policies {
     const auto causal = [](const Policy& policy) { return policy.consistency == Consistency::kCausal; };
     return causal(otherwise_) || std::any_of(namespaces_.begin(), namespaces_.end(), causal);
   }
-  [[nodiscard]] std::int64_t max_stale_max_us() const noexcept;  // the largest among kStaleOk, 0: none
 
  private:
   Policy otherwise_;
