@@ -131,3 +131,68 @@ TEST_CASE("after the version has moved and the key was erased no reader finds th
   for (std::thread& installer : installers) installer.join();
   CHECK(stale == 0);
 }
+
+namespace {
+
+// A reply that can only be of this read of the key, made on that proof.
+std::string reply_of_read(std::uint32_t key, std::string_view name, std::uint32_t generation) {
+  return std::to_string(key) + "/" + std::string(name) + "/" + std::to_string(generation) + std::string(key % 50, '.');
+}
+
+std::string name_of(std::uint32_t number) { return number == 0 ? "" : "read" + std::to_string(number); }
+
+}  // namespace
+
+TEST_CASE("readers of all reads of a key see each whole and of the entry's proof while writers merge") {
+  constexpr std::uint32_t kMergedKeys = 40;
+  constexpr std::uint32_t kNames = 80;  // more than are kept
+  Store store(Options{.max_bytes = 400 << 10, .max_item_bytes = 3000, .shards = 4});
+  std::atomic<int> bad{0};
+  std::atomic<int> over_budget{0};
+  std::atomic<int> merged{0};
+  std::vector<std::thread> threads;
+  for (std::uint32_t t = 0; t < 2; ++t) {
+    threads.emplace_back([&, t] {
+      std::minstd_rand random(t + 1);
+      for (int i = 0; i < 40'000; ++i) {
+        const auto key = static_cast<std::uint32_t>(random() % kMergedKeys);
+        const std::string text = std::to_string(key);
+        const Store::ReadGuard guard(store);
+        const Entry* const entry = store.find(key_ref(text));
+        if (entry == nullptr) continue;
+        Store::touch(*entry);
+        const std::uint32_t generation = entry->stamp().generation;
+        const std::string name = name_of(static_cast<std::uint32_t>(random() % kNames));
+        const auto reply = entry->reply(name);
+        if (reply && *reply != reply_of_read(key, name, generation)) ++bad;
+        if (i % 8 != 0) continue;
+        if (entry->replies().left() > 1) ++merged;
+        if (entry->replies().left() > kVariantsMax) ++bad;
+        for (VariantCursor cursor = entry->replies(); cursor.left() != 0;) {
+          const Variant one = cursor.next();
+          if (one.reply != reply_of_read(key, one.name, generation)) ++bad;
+        }
+      }
+    });
+  }
+  for (std::uint32_t t = 0; t < 2; ++t) {
+    threads.emplace_back([&, t] {
+      std::minstd_rand random(t + 100);
+      for (int i = 0; i < 20'000; ++i) {
+        const auto key = static_cast<std::uint32_t>(random() % kMergedKeys);
+        const std::string text = std::to_string(key);
+        const auto generation = static_cast<std::uint32_t>(i / 500);  // of both writers nearly the same
+        const std::string name = name_of(static_cast<std::uint32_t>(random() % kNames));
+        if (random() % 200 == 0) store.erase(hash_key(text), Removal::kInvalidated);
+        store.install(key_ref(text), name, reply_of_read(key, name, generation), Stamp{.generation = generation}, kLater,
+                      kNow, [] { return true; });
+        if (store.stats().bytes > store.options().max_bytes) ++over_budget;
+        if (i % 1000 == 0) store.erase_if([](const Entry& entry) { return entry.key() == "7"; });
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(bad == 0);
+  CHECK(over_budget == 0);
+  CHECK(merged > 100);
+}
