@@ -26,7 +26,12 @@ bool means_elsewhere(std::string_view error) {
 
 // What a command says of a key that does not exist, and of no other that would matter: nil, 0, nothing, or an array of these
 // (HMGET, SMISMEMBER). An empty string is not among them: GET says it of a key that exists.
-bool says_absent(std::string_view reply) {
+bool says_absent(std::string_view reply, std::string_view variant) {
+  // Of these a zero is a place, the first one.
+  constexpr std::string_view kPlaces[] = {"bitpos ", "lpos ", "zrank ", "zrevrank "};
+  const bool zero_is_place =
+      std::any_of(std::begin(kPlaces), std::end(kPlaces), [&](std::string_view name) { return variant.starts_with(name); });
+  if (zero_is_place && reply.find(":0\r\n") != std::string_view::npos) return false;
   if (reply == "_\r\n" || reply == ":0\r\n" || reply == ":-2\r\n" || reply == "+none\r\n" || reply == "*0\r\n" ||
       reply == "%0\r\n" || reply == "~0\r\n") {
     return true;
@@ -59,7 +64,7 @@ void FillLink::send(Expected what, std::initializer_list<std::string_view> args,
 
 void FillLink::disconnected() {
   // Entries that live by their deadline alone do so without the connection as well.
-  if (granted_ != ChangeSource::kTtl && enforced(Rule::kLossAtOnce)) links_.lose(link_);
+  if (granted_ != ChangeSource::kTtl && enforced(Rule::kLossAtOnce)) lose_proof();
   proving_ = view_known_ = source_known_ = false;
   swaps_seen_.reset();
   output_.clear();
@@ -71,13 +76,15 @@ void FillLink::disconnected() {
   std::deque<Awaited> lost;
   lost.swap(awaited_);
   reads_ = 0;
-  if (state_ != FillLinkState::kRefused) enter(FillLinkState::kClosed, "connection lost");
+  const bool refused = state_ == FillLinkState::kRefused;
+  if (!refused) enter(FillLinkState::kClosed, "connection lost");
   for (const Awaited& awaited : lost) {
     if (!awaited.last) continue;
     forget(*awaited.last);
     answer(*awaited.last, FillResult{});
   }
   end_barriers();
+  if (refused) end_waiting();
 }
 
 bool FillLink::tick(std::int64_t now_us) {
@@ -119,7 +126,7 @@ bool FillLink::join(Flight& flight, FillWaiter waiter) {
 
 bool FillLink::submit(const FillRead& read, FillWaiter waiter, std::int64_t now_us) {
   if (state_ == FillLinkState::kRefused) return false;
-  if (options_.cluster && view_known_ && !owned_.test(read.slot)) return false;
+  if (not_here(read.slot)) return false;
   const std::uint64_t id = read.variant.empty() ? read.hash : read.hash ^ std::hash<std::string_view>()(read.variant);
   if (const auto found = current_.find(id); !read.audit && found != current_.end()) {
     Flight& flight = *found->second;
@@ -185,7 +192,7 @@ void FillLink::start_waiting(std::int64_t now_us) {
   while (may_send() && reads_ < options_.in_flight_max && !waiting_.empty()) {
     std::unique_ptr<Flight> flight = std::move(waiting_.front());
     waiting_.pop_front();
-    if (options_.cluster && !owned_.test(flight->slot)) {
+    if (not_here(flight->slot)) {
       forget(*flight);
       answer(*flight, FillResult{});
     } else {
@@ -268,9 +275,13 @@ bool FillLink::handle_frame(std::string_view frame, std::int64_t now_us) {
     if (!tree_.parse(frame)) return false;
     // The views are into `frame`, the tree is used again for each of them.
     const std::vector<std::string_view> pushes = tree_.pushes();
+    without_pushes_.clear();
+    // What is kept and told is the reply alone: who reads it knows nothing of our tracking.
+    tree_.append_without_pushes(without_pushes_);
     for (const std::string_view push : pushes) {
       if (!handle_push(push, now_us)) return false;
     }
+    frame = without_pushes_;
   }
   answered_sent_us_ = std::max(awaited.sent_us, answered_sent_us_);
   links_.deliver(link_, answered_sent_us_);
@@ -289,7 +300,7 @@ bool FillLink::handle_push(std::string_view frame, std::int64_t now_us) {
   } else if ((kind == "message" || kind == "smessage") && tree_.root().children == 3) {
     handle_message(nodes[second + nodes[second].subtree].text);
   } else if (kind == "subscribe" || kind == "ssubscribe" || kind == "unsubscribe" || kind == "sunsubscribe") {
-    handle_subscription(kind, now_us);
+    handle_subscription(kind, nodes[second].text, now_us);
   }
   return true;
 }
@@ -350,6 +361,7 @@ void FillLink::take_field_ttl(Flight& flight, std::string_view frame) {
   }
   const auto& nodes = tree_.nodes();
   for (std::size_t at = 1; at < nodes.size(); at += nodes[at].subtree) {
+    if (nodes[at].type != ReplyType::kInteger) flight.unwatched = true;
     const std::int64_t ttl_ms = nodes[at].integer(-1);
     if (ttl_ms >= 0 && flight.ttl_ms >= -1) flight.ttl_ms = flight.ttl_ms == -1 ? ttl_ms : std::min(flight.ttl_ms, ttl_ms);
   }
@@ -362,8 +374,9 @@ bool FillLink::may_keep(const Flight& flight) const {
   if (flight.ttl_ms < -2 || flight.value.starts_with("$-1") || flight.value.starts_with("*-1")) return false;
   if (flight.ttl_ms == -2) {
     // Gone: if something was read it went in between. Absent: it may be created on another node while the slot is open.
-    const bool closed = !options_.cluster || !open_.test(flight.slot) || !enforced(Rule::kAbsentInClosedSlots);
-    return closed && (says_absent(flight.value) || !enforced(Rule::kGoneByPttl));
+    const bool closed =
+        !options_.cluster || (view_known_ && !open_.test(flight.slot)) || !enforced(Rule::kAbsentInClosedSlots);
+    return closed && (says_absent(flight.value, flight.variant) || !enforced(Rule::kGoneByPttl));
   }
   // Created in between: its push is here or on its way, and without a source of pushes nobody would tell.
   return !flight.variant.empty() || flight.value != "_\r\n";

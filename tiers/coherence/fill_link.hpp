@@ -238,6 +238,7 @@ class FillLink {
   void handle_reply(Awaited awaited, std::string_view frame, std::int64_t now_us);
   [[nodiscard]] bool handle_push(std::string_view frame, std::int64_t now_us);
   void handle_invalidation(std::size_t list);
+  [[nodiscard]] bool not_here(std::uint16_t slot) const { return options_.cluster && view_known_ && !owned_.test(slot); }
   [[nodiscard]] bool may_send() const { return state_ == FillLinkState::kServing && proving_; }
   [[nodiscard]] FillBasis basis_of(std::uint64_t hash, std::uint16_t slot) const;
   [[nodiscard]] bool join(Flight& flight, FillWaiter waiter);
@@ -266,9 +267,11 @@ class FillLink {
   [[nodiscard]] bool own_view_good();
   [[nodiscard]] bool swaps_unchanged();
   void probe_done(std::int64_t sent_us, std::int64_t now_us);
-  void handle_subscription(std::string_view kind, std::int64_t now_us);
+  void subscription_refused(std::string_view error, std::int64_t now_us);
+  void handle_subscription(std::string_view kind, std::string_view channel, std::int64_t now_us);
   void handle_message(std::string_view payload);
   void gap();
+  void lose_proof();
   void refuse(std::string reason);
   void enter(FillLinkState state, std::string reason);
 
@@ -284,7 +287,8 @@ class FillLink {
   std::string output_;
   protocol::ReplyFramer framer_;
   protocol::ReplyTree tree_;
-  std::size_t scanned_ = 0;  // bytes of the unfinished frame that the framer has seen
+  std::string without_pushes_;  // the reply at hand, where a push stood inside it
+  std::size_t scanned_ = 0;     // bytes of the unfinished frame that the framer has seen
 
   std::deque<Awaited> awaited_;
   std::deque<std::unique_ptr<Flight>> waiting_;         // not yet sent

@@ -58,8 +58,14 @@ void FillLink::enter(FillLinkState state, std::string reason) {
   events_.on_state(state_, reason_);
 }
 
+// In a generation that was never proven nothing was read. A failed attempt must not end one: of those that were the table
+// remembers only the last few, and stale_ok needs them for as long as the node stays away.
+void FillLink::lose_proof() {
+  if (links_.proven_us(link_) != 0) links_.lose(link_);
+}
+
 void FillLink::refuse(std::string reason) {
-  links_.lose(link_);
+  lose_proof();
   enter(FillLinkState::kRefused, std::move(reason));
 }
 
@@ -115,7 +121,11 @@ void FillLink::subscribe(std::int64_t now_us) {
 void FillLink::source_granted(std::int64_t now_us) {
   source_known_ = true;
   // What was read under another source is not vouched for by this one.
-  if (granted_ && *granted_ != source()) links_.purge(link_);
+  if (granted_ && *granted_ != source()) {
+    links_.purge(link_);
+    lose_proof();
+    proving_ = false;  // what is read before this source's first probe is answered would stand on nothing
+  }
   granted_ = source();
   send_probe(now_us);
 }
@@ -162,27 +172,36 @@ void FillLink::handle_greeting(const Awaited& awaited, std::int64_t now_us) {
         source_refused(root.text, now_us);
       }
       return;
-    default:  // of a subscription only errors are replies
-      if (source_known_) {
-        gap();
-      } else {
-        source_refused(root.text, now_us);
-      }
+    default: subscription_refused(root.text, now_us);  // of a subscription only errors are replies
   }
 }
 
-void FillLink::handle_subscription(std::string_view kind, std::int64_t now_us) {
+void FillLink::subscription_refused(std::string_view error, std::int64_t now_us) {
+  if (subscriptions_left_ != 0) --subscriptions_left_;
+  if (source() != ChangeSource::kBus) return;
+  channels_.clear();
+  // The channel's slot has just left the node: the next view says where to subscribe.
+  const bool moved = options_.cluster && (error.starts_with("MOVED ") || error.starts_with("CLUSTERDOWN"));
+  if (!moved) {
+    source_refused(error, now_us);
+  } else if (source_known_) {
+    gap();
+  }
+}
+
+void FillLink::handle_subscription(std::string_view kind, std::string_view channel, std::int64_t now_us) {
   if (kind == "unsubscribe" || kind == "sunsubscribe") {
     // The channel's slot left the node.
-    channels_.clear();
+    std::erase(channels_, channel);
     gap();
     return;
   }
   if (!awaited_.empty() && awaited_.front().what == Expected::kSubscribe) awaited_.pop_front();
-  if (subscriptions_left_ == 0 || --subscriptions_left_ != 0) return;
+  if (subscriptions_left_ == 0 || --subscriptions_left_ != 0 || channels_.empty()) return;
   inbox_.subscribed(now_us);
   if (source_known_) {
     gap();  // what was published here before we listened
+    send_probe(now_us);
   } else {
     source_granted(now_us);
   }
@@ -295,17 +314,19 @@ bool FillLink::swaps_unchanged() {
 void FillLink::probe_done(std::int64_t sent_us, std::int64_t now_us) {
   proving_ = probe_good_;
   if (!proving_) return;
-  if (!source_known_) {
-    // The view that the subscription needs is here.
-    if (source() == ChangeSource::kBus) subscribe(now_us);
-    return;
+  // The view that the channel hangs on is here.
+  const bool bus = source() == ChangeSource::kBus;
+  if (bus && options_.cluster) subscribe(now_us);
+  if (!source_known_) return;
+  // Until the new channel is confirmed nobody here hears what is published on it.
+  const bool deaf = bus && (channels_.empty() || subscriptions_left_ != 0);
+  if (!deaf) {
+    std::int64_t proven_us = enforced(Rule::kProvenFromSending) ? sent_us : now_us;
+    // A writer that is silent may have died between its write and its message.
+    if (bus) proven_us = std::min(proven_us, inbox_.sound_until_us() - options_.max_staleness_us);
+    links_.prove(link_, source() == ChangeSource::kTtl ? LinkTable::kForever : proven_us);
+    if (state_ == FillLinkState::kGreeting) enter(FillLinkState::kServing, {});
   }
-  if (source() == ChangeSource::kBus && options_.cluster) subscribe(now_us);
-  std::int64_t proven_us = enforced(Rule::kProvenFromSending) ? sent_us : now_us;
-  // A writer that is silent may have died between its write and its message.
-  if (source() == ChangeSource::kBus) proven_us = std::min(proven_us, inbox_.sound_until_us() - options_.max_staleness_us);
-  links_.prove(link_, source() == ChangeSource::kTtl ? LinkTable::kForever : proven_us);
-  if (state_ == FillLinkState::kGreeting) enter(FillLinkState::kServing, {});
   start_waiting(now_us);
 }
 
