@@ -58,6 +58,20 @@ TEST_CASE("the index links every page, says the mode and why, and escapes text f
   CHECK(page.body.find("<script>") == std::string::npos);
 }
 
+TEST_CASE("the index says what the bound is, and of each node its mode and why it is no better") {
+  AdminHandlers handlers = sample_handlers();
+  handlers.stats = [] {
+    StatsSnapshot s = testing::sample_snapshot();
+    s.coherence_mode = s.nodes[1].coherence = "ttl";
+    s.nodes[1].coherence_reason = "<b>NOPERM";
+    return s;
+  };
+  const std::string body = AdminPages(handlers).answer("GET", "/").body;
+  CHECK(body.find("the TTL: nobody tells of changes") != std::string::npos);
+  CHECK(body.find("<th>Node 10.0.0.1:7000</th><td>tracking, coherence tracking</td>") != std::string::npos);
+  CHECK(body.find("greeting, coherence ttl: &lt;b&gt;NOPERM") != std::string::npos);
+}
+
 TEST_CASE("a probe answers 200 or 503 with the reason on one line, and each asks its own handler") {
   AdminHandlers handlers = sample_handlers();
   handlers.live = [](std::string& why) { return why = "worker 1 stands still\r\nfor 3 s", false; };

@@ -57,8 +57,11 @@ TEST_CASE("every number of the snapshot arrives in its metric") {
       {"nearcached_commands_total{class=\"unknown\"}", 107},
       {"nearcached_protocol_errors_total", 164},
       {"nearcached_l1_hits_total", 110},
+      {"nearcached_l1_stale_hits_total", 111},
       {"nearcached_l1_misses_total{reason=\"absent\"}", 120},
       {"nearcached_l1_misses_total{reason=\"unacknowledged\"}", 123},
+      {"nearcached_l1_misses_total{reason=\"unproven\"}", 124},
+      {"nearcached_l1_misses_total{reason=\"strict\"}", 125},
       {"nearcached_l1_bytes", 201},
       {"nearcached_l1_max_bytes", 202},
       {"nearcached_l1_items", 203},
@@ -72,7 +75,19 @@ TEST_CASE("every number of the snapshot arrives in its metric") {
       {"nearcached_l1_removals_total{reason=\"replaced\"}", 214},
       {"nearcached_coherence_mode{mode=\"off\"}", 1},
       {"nearcached_invalidations_total{source=\"tracking\"}", 130},
-      {"nearcached_invalidations_total{source=\"slot_moved\"}", 134},
+      {"nearcached_invalidations_total{source=\"bus\"}", 131},
+      {"nearcached_invalidations_total{source=\"slot_moved\"}", 136},
+      {"nearcached_invalidations_unexplained_total", 145},
+      {"nearcached_audit_checked_total", 180},
+      {"nearcached_audit_stale_total", 181},
+      {"nearcached_bus_published_total", 146},
+      {"nearcached_bus_publish_failures_total", 147},
+      {"nearcached_bus_gaps_total", 148},
+      {"nearcached_node_coherence_mode{mode=\"tracking\",node=\"10.0.0.1:7000\"}", 1},
+      {"nearcached_node_coherence_mode{mode=\"off\",node=\"10.0.0.2:7000\"}", 1},
+      {"nearcached_fills_in_flight{node=\"10.0.0.1:7000\"}", 407},
+      {"nearcached_fills_waiting{node=\"10.0.0.1:7000\"}", 408},
+      {"nearcached_fills_waiting{node=\"10.0.0.2:7000\"}", 0},
       {"nearcached_fills_started_total", 140},
       {"nearcached_fills_joined_total", 141},
       {"nearcached_fills_total{result=\"installed\"}", 142},
@@ -128,6 +143,12 @@ TEST_CASE("histograms are cumulative, in seconds, and end with all observations"
   CHECK(value(f, "nearcached_fill_latency_seconds_bucket{le=\"0.00025\"}") == 0);
   CHECK(value(f, "nearcached_fill_latency_seconds_bucket{le=\"0.0005\"}") == 7);
   CHECK(value(f, "nearcached_fill_latency_seconds_sum") == Approx(0.0035));
+  CHECK(value(f, "nearcached_invalidation_delay_seconds_bucket{le=\"5e-05\"}") == 9);
+  CHECK(value(f, "nearcached_invalidation_delay_seconds_count") == 9);
+  CHECK(value(f, "nearcached_invalidation_delay_seconds_sum") == Approx(0.00036));
+  CHECK(value(f, "nearcached_audit_staleness_seconds_bucket{le=\"0.0005\"}") == 0);
+  CHECK(value(f, "nearcached_audit_staleness_seconds_bucket{le=\"0.001\"}") == 11);
+  CHECK(value(f, "nearcached_audit_staleness_seconds_sum") == Approx(0.0088));
 }
 
 TEST_CASE("what is not known has no sample rather than a false one") {
@@ -137,6 +158,16 @@ TEST_CASE("what is not known has no sample rather than a false one") {
   CHECK(f.at("nearcached_topology_age_seconds").samples.empty());
   CHECK(f.at("nearcached_upstream_verified_age_seconds").samples.size() == 1);
   CHECK(f.at("nearcached_worker_loop_age_seconds").samples.size() == 1);
+}
+
+TEST_CASE("a node has one mode at a time") {
+  StatsSnapshot s = testing::sample_snapshot();
+  for (const std::string mode : {"tracking", "bus", "ttl", "off"}) {
+    s.nodes[0].coherence = mode;
+    const Families f = parsed(s);
+    CHECK(f.at("nearcached_node_coherence_mode").samples.size() == s.nodes.size());
+    CHECK(value(f, "nearcached_node_coherence_mode{mode=\"" + mode + "\",node=\"10.0.0.1:7000\"}") == 1);
+  }
 }
 
 TEST_CASE("an empty snapshot is a valid scrape") { CHECK_FALSE(parsed(StatsSnapshot{}).empty()); }
@@ -158,6 +189,7 @@ TEST_CASE("constant labels are on every sample") {
 TEST_CASE("text from outside can't break a scrape") {
   StatsSnapshot s = testing::sample_snapshot();
   s.nodes[0].endpoint = "a\"} 1\nforged_total 9\n\\\xff";
+  s.nodes[0].coherence = "ttl\"} 1\nforged_total 9\n";
   s.coherence_mode = "x\"\n";
   const Families f = parsed(s);
   CHECK(f.count("forged_total") == 0);
@@ -239,6 +271,53 @@ TEST_CASE("docs/metrics.md lists exactly the metrics there are, with their types
   for (const auto& [name, row] : rows) {
     INFO(name);
     CHECK(exported.count(name) == 1);
+  }
+}
+
+// The row `label` of the page's table of label values: what stands between commas, remarks in parentheses left out.
+std::set<std::string> documented_values(const std::string& label) {
+  std::ifstream file(NEARCACHED_METRICS_DOC);
+  REQUIRE(file);
+  const std::string head = "| " + label + " | ";
+  for (std::string line; std::getline(file, line);) {
+    if (line.rfind(head, 0) != 0) continue;
+    std::string plain;
+    int depth = 0;
+    for (const char c : line.substr(head.size(), line.rfind('|') - head.size())) {
+      depth += c == '(' ? 1 : 0;
+      if (depth == 0 && c != ' ') plain += c;
+      depth -= c == ')' ? 1 : 0;
+    }
+    std::set<std::string> values;
+    std::istringstream cut(plain);
+    for (std::string value; std::getline(cut, value, ',');) values.insert(value);
+    return values;
+  }
+  FAIL("no row of values for " << label);
+  return {};
+}
+
+std::set<std::string> exported_values(const testing::PrometheusFamily& family, const std::string& label) {
+  const std::string head = label + "=\"";
+  std::set<std::string> values;
+  for (const auto& [sample, number] : family.samples) {
+    const std::size_t start = sample.find(head);
+    REQUIRE(start != std::string::npos);
+    values.insert(sample.substr(start + head.size(), sample.find('"', start + head.size()) - start - head.size()));
+  }
+  return values;
+}
+
+TEST_CASE("docs/metrics.md lists exactly the values that labels take") {
+  const Families f = parsed(testing::sample_snapshot());
+  CHECK(documented_values("class") == exported_values(f.at("nearcached_commands_total"), "class"));
+  CHECK(documented_values("source") == exported_values(f.at("nearcached_invalidations_total"), "source"));
+  CHECK(documented_values("result") == exported_values(f.at("nearcached_fills_total"), "result"));
+  CHECK(documented_values("kind") == exported_values(f.at("nearcached_upstream_redirects_total"), "kind"));
+  for (const std::string name : {"nearcached_l1_misses_total", "nearcached_l1_refused_total", "nearcached_l1_removals_total",
+                                 "nearcached_clients_closed_total"}) {
+    INFO(name);
+    CHECK(documented_values("reason of `" + name + "`") == exported_values(f.at(name), "reason"));
   }
 }
 

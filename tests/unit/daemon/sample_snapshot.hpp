@@ -9,6 +9,7 @@ inline tiers::insight::Totals sample_totals() {
   tiers::insight::Totals t;
   for (std::size_t i = 0; i < t.commands.size(); ++i) t.commands[i] = 100 + i;
   t.l1_hits = 110;
+  t.l1_stale_hits = 111;
   for (std::size_t i = 0; i < t.l1_misses.size(); ++i) t.l1_misses[i] = 120 + i;
   for (std::size_t i = 0; i < t.invalidations.size(); ++i) t.invalidations[i] = 130 + i;
   t.fills_started = 140;
@@ -16,6 +17,12 @@ inline tiers::insight::Totals sample_totals() {
   t.fills_installed = 142;
   t.fills_discarded = 143;
   t.fills_forwarded = 144;
+  t.invalidations_unexplained = 145;
+  t.bus_published = 146;
+  t.bus_publish_failures = 147;
+  t.bus_gaps = 148;
+  t.audit_checked = 180;
+  t.audit_stale = 181;
   t.redirects_moved = 150;
   t.redirects_ask = 151;
   t.retries = 152;
@@ -36,6 +43,10 @@ inline tiers::insight::Totals sample_totals() {
   t.upstream_latency.sum_us = 2'500'000;
   t.fill_latency.buckets[3] = 7;
   t.fill_latency.sum_us = 3500;
+  t.invalidation_delay.buckets[0] = 9;
+  t.invalidation_delay.sum_us = 360;
+  t.audit_staleness.buckets[4] = 11;
+  t.audit_staleness.sum_us = 8800;
   return t;
 }
 
@@ -59,16 +70,20 @@ inline StatsSnapshot sample_snapshot() {
   s.workers = {{.clients = 301, .commands = 302, .loop_age_ms = 3}, {.clients = 303, .commands = 304, .loop_age_ms = -1}};
   NodeRow known;
   known.endpoint = "10.0.0.1:7000";
-  known.state = "verified";
+  known.state = "tracking";
+  known.coherence = "tracking";
   known.connections = 401;
   known.requests = 402;
   known.errors = 403;
   known.pending = 404;
   known.verified_age_ms = 405;
   known.invalidations = 406;
+  known.fills_in_flight = 407;
+  known.fills_waiting = 408;
   NodeRow unknown;
   unknown.endpoint = "10.0.0.2:7000";
-  unknown.state = "connecting";
+  unknown.state = "greeting";
+  unknown.coherence_reason = "NOPERM no, \"CLIENT\"";
   s.nodes = {known, unknown};
   s.topology_version = 501;
   s.topology_age_ms = 502;

@@ -50,13 +50,26 @@ const std::map<std::string, std::string> kExpectedJson = {
     {"threads", "2"},
     {"coherence.mode", "off"},
     {"coherence.reason", "upstream refuses CLIENT TRACKING"},
+    {"coherence.bound", "none needed: nothing is served from L1, save what stale_ok keeps through an outage"},
+    {"coherence.invalidations_unexplained", "145"},
+    {"coherence.invalidation_delay.count", "9"},
+    {"coherence.invalidation_delay.sum_us", "360"},
+    {"coherence.audit.checked", "180"},
+    {"coherence.audit.stale", "181"},
+    {"coherence.audit.staleness.count", "11"},
+    {"coherence.audit.staleness.buckets_up_to_us.1000", "11"},
+    {"coherence.bus.published", "146"},
+    {"coherence.bus.publish_failures", "147"},
+    {"coherence.bus.gaps", "148"},
     {"l1.enabled", "true"},
     {"l1.bytes", "201"},
     {"l1.max_bytes", "202"},
     {"l1.items", "203"},
     {"l1.hits", "110"},
+    {"l1.stale_hits", "111"},
     {"l1.misses.absent", "120"},
     {"l1.misses.unacknowledged", "123"},
+    {"l1.misses.strict", "125"},
     {"l1.installs", "204"},
     {"l1.refused_no_room", "205"},
     {"l1.refused_too_large", "206"},
@@ -68,7 +81,8 @@ const std::map<std::string, std::string> kExpectedJson = {
     {"commands.local", "100"},
     {"commands.unknown", "107"},
     {"invalidations.tracking", "130"},
-    {"invalidations.slot_moved", "134"},
+    {"invalidations.bus", "131"},
+    {"invalidations.slot_moved", "136"},
     {"fills.started", "140"},
     {"fills.joined", "141"},
     {"fills.installed", "142"},
@@ -100,7 +114,13 @@ const std::map<std::string, std::string> kExpectedJson = {
     {"upstream.latency.buckets_up_to_us.inf", "15"},
     {"upstream.fill_latency.count", "7"},
     {"upstream.nodes[0].endpoint", "10.0.0.1:7000"},
-    {"upstream.nodes[0].state", "verified"},
+    {"upstream.nodes[0].state", "tracking"},
+    {"upstream.nodes[0].coherence", "tracking"},
+    {"upstream.nodes[0].coherence_reason", ""},
+    {"upstream.nodes[0].fills_in_flight", "407"},
+    {"upstream.nodes[0].fills_waiting", "408"},
+    {"upstream.nodes[1].coherence", "off"},
+    {"upstream.nodes[1].coherence_reason", "NOPERM no, \"CLIENT\""},
     {"upstream.nodes[0].connections", "401"},
     {"upstream.nodes[0].requests", "402"},
     {"upstream.nodes[0].errors", "403"},
@@ -142,16 +162,64 @@ TEST_CASE("INFO has the numbers people look for") {
   CHECK(info.at("nearcached_coherence_mode") == "off");
   CHECK(info.at("nearcached_coherence_reason") == "upstream refuses CLIENT TRACKING");
   CHECK(info.at("nearcached_l1_hits") == "110");
-  CHECK(info.at("nearcached_l1_misses") == "486");
+  CHECK(info.at("nearcached_l1_stale_hits") == "111");
+  CHECK(info.at("nearcached_l1_misses") == "735");
   CHECK(info.at("nearcached_l1_refused") == "411");
   CHECK(info.at("nearcached_l1_invalidated") == "212");
-  CHECK(info.at("nearcached_invalidations_own_write") == "131");
+  CHECK(info.at("nearcached_invalidations_bus") == "131");
+  CHECK(info.at("nearcached_invalidations_own_write") == "132");
+  CHECK(info.at("nearcached_invalidations_unexplained") == "145");
+  CHECK(info.at("nearcached_audit_checked") == "180");
+  CHECK(info.at("nearcached_audit_stale") == "181");
+  CHECK(info.at("nearcached_bus_published") == "146");
+  CHECK(info.at("nearcached_bus_publish_failures") == "147");
+  CHECK(info.at("nearcached_bus_gaps") == "148");
   CHECK(info.at("nearcached_commands_cached_read") == "101");
   CHECK(info.at("nearcached_clients") == "601");
   CHECK(info.at("nearcached_nodes") == "2");
   CHECK(info.at("nearcached_node0") ==
-        "endpoint=10.0.0.1:7000,state=verified,connections=401,requests=402,errors=403,"
-        "pending=404,verified_age_ms=405,invalidations=406");
+        "endpoint=10.0.0.1:7000,state=tracking,coherence=tracking,connections=401,requests=402,errors=403,"
+        "pending=404,verified_age_ms=405,invalidations=406,fills_in_flight=407,fills_waiting=408");
+}
+
+TEST_CASE("ttl mode says plainly that the bound is the TTL, in INFO and /stats") {
+  StatsSnapshot s = testing::sample_snapshot();
+  s.coherence_mode = "ttl";
+  CHECK(parsed_info(s).at("nearcached_coherence_bound").rfind("the TTL: nobody tells of changes", 0) == 0);
+  CHECK(parsed_json(s).at("coherence.bound") == coherence_bound(s));
+}
+
+TEST_CASE("a bound by verification does not speak of the TTL, one that has an exception does") {
+  StatsSnapshot s = testing::sample_snapshot();
+  s.coherence_mode = "tracking";
+  CHECK(coherence_bound(s) == "max_staleness");
+  s.coherence_mode = "bus";
+  CHECK(coherence_bound(s).rfind("max_staleness", 0) == 0);
+  CHECK(coherence_bound(s).find("the TTL (l1.ttl) for all others") != std::string::npos);
+}
+
+TEST_CASE("where nodes differ, the bound of each mode in force is told, and of no other") {
+  StatsSnapshot s = testing::sample_snapshot();
+  s.coherence_mode = "mixed";
+  s.nodes[1].coherence = "ttl";
+  CHECK(coherence_bound(s).rfind("tracking nodes: max_staleness; ttl nodes: the TTL", 0) == 0);
+  CHECK(coherence_bound(s).find("bus nodes") == std::string::npos);
+  s.nodes[0].coherence = "bus";
+  CHECK(coherence_bound(s).rfind("bus nodes: max_staleness", 0) == 0);
+  CHECK(coherence_bound(s).find("tracking nodes") == std::string::npos);
+}
+
+TEST_CASE("a row of nodes is told apart at its commas, whatever the node said") {
+  StatsSnapshot s = testing::sample_snapshot();
+  CHECK(
+      parsed_info(s)
+          .at("nearcached_node1")
+          .rfind("endpoint=10.0.0.2:7000,state=greeting,coherence=off,coherence_reason=NOPERM no; \"CLIENT\",connections=0,",
+                 0) == 0);
+  const auto commas = [](const std::string& row) { return std::count(row.begin(), row.end(), ','); };
+  const auto plain = commas(parsed_info(s).at("nearcached_node1"));
+  s.nodes[1].endpoint = s.nodes[1].state = s.nodes[1].coherence = s.nodes[1].coherence_reason = "x,errors=9\r\n";
+  CHECK(commas(parsed_info(s).at("nearcached_node1")) == plain);
 }
 
 TEST_CASE("INFO's names can't be taken for the upstream's own") {

@@ -54,7 +54,7 @@ TEST_CASE("every enumerator has a name and no two share one") {
   CHECK(distinct(kMissReasonNames));
   CHECK(distinct(kInvalidationSourceNames));
   CHECK(static_cast<std::size_t>(CommandClass::kUnknown) + 1 == kCommandClassNames.size());
-  CHECK(static_cast<std::size_t>(MissReason::kUnacknowledged) + 1 == kMissReasonNames.size());
+  CHECK(static_cast<std::size_t>(MissReason::kStrict) + 1 == kMissReasonNames.size());
   CHECK(static_cast<std::size_t>(InvalidationSource::kSlotMoved) + 1 == kInvalidationSourceNames.size());
 }
 

@@ -13,11 +13,18 @@ struct Pair {
 };
 const std::vector<Pair> kPairs = {
     {&Counters::l1_hits, &Totals::l1_hits},
+    {&Counters::l1_stale_hits, &Totals::l1_stale_hits},
     {&Counters::fills_started, &Totals::fills_started},
     {&Counters::fills_joined, &Totals::fills_joined},
     {&Counters::fills_installed, &Totals::fills_installed},
     {&Counters::fills_discarded, &Totals::fills_discarded},
     {&Counters::fills_forwarded, &Totals::fills_forwarded},
+    {&Counters::invalidations_unexplained, &Totals::invalidations_unexplained},
+    {&Counters::bus_published, &Totals::bus_published},
+    {&Counters::bus_publish_failures, &Totals::bus_publish_failures},
+    {&Counters::bus_gaps, &Totals::bus_gaps},
+    {&Counters::audit_checked, &Totals::audit_checked},
+    {&Counters::audit_stale, &Totals::audit_stale},
     {&Counters::redirects_moved, &Totals::redirects_moved},
     {&Counters::redirects_ask, &Totals::redirects_ask},
     {&Counters::retries, &Totals::retries},
@@ -36,6 +43,17 @@ const std::vector<Pair> kPairs = {
     {&Counters::upstream_bytes_out, &Totals::upstream_bytes_out},
 };
 
+struct HistogramPair {
+  Histogram Counters::*histogram;
+  HistogramTotals Totals::*total;
+};
+const std::vector<HistogramPair> kHistogramPairs = {
+    {&Counters::upstream_latency, &Totals::upstream_latency},
+    {&Counters::fill_latency, &Totals::fill_latency},
+    {&Counters::invalidation_delay, &Totals::invalidation_delay},
+    {&Counters::audit_staleness, &Totals::audit_staleness},
+};
+
 TEST_CASE("each counter of each worker arrives in the total of its own name and in no other") {
   for (std::size_t chosen = 0; chosen < kPairs.size(); ++chosen) {
     Counters first;
@@ -52,11 +70,11 @@ TEST_CASE("each counter of each worker arrives in the total of its own name and 
   }
 }
 
-TEST_CASE("no counter is forgotten by the list above") {
+TEST_CASE("no counter is forgotten by the lists above") {
   constexpr std::size_t kArrays = kCommandClassNames.size() + kMissReasonNames.size() + kInvalidationSourceNames.size();
-  constexpr std::size_t kHistograms = 2 * (Histogram::kBoundsUs.size() + 2);
+  const std::size_t histograms = kHistogramPairs.size() * (Histogram::kBoundsUs.size() + 2);
   constexpr std::size_t kLoopTurn = 1;
-  CHECK(sizeof(Counters) == (kPairs.size() + kArrays + kHistograms + kLoopTurn) * sizeof(Counter));
+  CHECK(sizeof(Counters) == (kPairs.size() + kArrays + histograms + kLoopTurn) * sizeof(Counter));
 }
 
 TEST_CASE("arrays are summed element by element") {
@@ -71,24 +89,29 @@ TEST_CASE("arrays are summed element by element") {
   for (std::size_t i = 0; i < totals.l1_misses.size(); ++i) CHECK(totals.l1_misses[i] == 20 * (i + 1));
   for (std::size_t i = 0; i < totals.invalidations.size(); ++i) CHECK(totals.invalidations[i] == 200 * (i + 1));
   CHECK(totals.commands_total() == 72);
-  CHECK(totals.l1_misses_total() == 200);
-  CHECK(totals.invalidations_total() == 3000);
+  CHECK(totals.l1_misses_total() == 420);       // 20 * (1 + ... + 6)
+  CHECK(totals.invalidations_total() == 5600);  // 200 * (1 + ... + 7)
 }
 
-TEST_CASE("histograms are summed bucket by bucket and counted") {
-  Counters worker;
-  worker.upstream_latency.observe(50);
-  worker.upstream_latency.observe(70);
-  worker.fill_latency.observe(9'000'000);
-  Totals totals;
-  totals.add(worker);
-  totals.add(worker);
-  CHECK(totals.upstream_latency.buckets[0] == 2);
-  CHECK(totals.upstream_latency.buckets[1] == 2);
-  CHECK(totals.upstream_latency.count() == 4);
-  CHECK(totals.upstream_latency.sum_us == 240);
-  CHECK(totals.fill_latency.buckets.back() == 2);
-  CHECK(totals.fill_latency.count() == 2);
+TEST_CASE("histograms are summed bucket by bucket and counted, each under its own name") {
+  for (std::size_t chosen = 0; chosen < kHistogramPairs.size(); ++chosen) {
+    Counters worker;
+    Histogram& histogram = worker.*kHistogramPairs[chosen].histogram;
+    for (const std::uint64_t us : {50, 70, 9'000'000}) histogram.observe(us);
+    Totals totals;
+    totals.add(worker);
+    totals.add(worker);
+    for (std::size_t i = 0; i < kHistogramPairs.size(); ++i) {
+      INFO("histogram " << chosen << ", total " << i);
+      const HistogramTotals& total = totals.*kHistogramPairs[i].total;
+      const std::uint64_t each = i == chosen ? 2 : 0;
+      CHECK(total.buckets[0] == each);
+      CHECK(total.buckets[1] == each);
+      CHECK(total.buckets.back() == each);
+      CHECK(total.count() == 3 * each);
+      CHECK(total.sum_us == 9'000'120 * each);
+    }
+  }
 }
 
 }  // namespace
