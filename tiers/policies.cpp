@@ -2,36 +2,56 @@
 
 #include <utility>
 
+#include "tiers/l1/assertion.hpp"
+
 namespace nearcached::tiers {
+namespace {
+
+std::size_t common_length(std::string_view a, std::string_view b) noexcept {
+  const auto ends = std::mismatch(a.begin(), a.end(), b.begin(), b.end());
+  return static_cast<std::size_t>(ends.first - a.begin());
+}
+
+}  // namespace
 
 Policies::Policies(Policy otherwise, std::vector<Policy> namespaces)
-    : otherwise_(std::move(otherwise)), namespaces_(std::move(namespaces)), parents_(namespaces_.size()) {
+    : otherwise_(std::move(otherwise)), namespaces_(std::move(namespaces)) {
+  l1::require(namespaces_.size() <= kNamespacesMax, "at most kNamespacesMax namespaces");
   std::sort(namespaces_.begin(), namespaces_.end(), [](const Policy& a, const Policy& b) { return a.prefix < b.prefix; });
+  parents_.reserve(namespaces_.size());
+  // In this order whatever begins with a prefix follows it at once: `open` are those that the next one can begin with.
+  std::vector<std::size_t> open;
   for (std::size_t i = 0; i < namespaces_.size(); ++i) {
-    // Sorted, the prefixes of a prefix stand before it, the longest of them last; what stands between is longer.
-    parents_[i] = i;
-    for (std::size_t before = i; before > 0 && parents_[i] == i; --before) {
-      if (namespaces_[i].prefix.starts_with(namespaces_[before - 1].prefix)) parents_[i] = before - 1;
-    }
+    const std::string& prefix = namespaces_[i].prefix;
+    l1::require(!prefix.empty(), "a namespace has a prefix");
+    l1::require(i == 0 || namespaces_[i - 1].prefix != prefix, "prefixes of namespaces differ");
+    while (!open.empty() && !prefix.starts_with(namespaces_[open.back()].prefix)) open.pop_back();
+    parents_.push_back(open.empty() ? i : open.back());
+    open.push_back(i);
   }
 }
 
-// The last prefix that is not greater than the key is the longest that could match; if it does not, only prefixes of it can.
+// Every prefix of the key sorts at or before it, and between such a prefix and the key there are only names that begin with
+// the prefix. So the last name at or before the key is the answer, or the answer is the longest of its prefixes that reaches
+// no further than the key agrees with it: one comparison of bytes, then only lengths.
 const Policy& Policies::of(std::string_view key) const noexcept {
   if (namespaces_.empty()) return otherwise_;
-  const auto above = std::upper_bound(namespaces_.begin(), namespaces_.end(), key,
-                                      [](std::string_view k, const Policy& policy) { return k < policy.prefix; });
-  if (above == namespaces_.begin()) return otherwise_;
-  for (auto at = static_cast<std::size_t>(above - namespaces_.begin()) - 1;; at = parents_[at]) {
-    if (key.starts_with(namespaces_[at].prefix)) return namespaces_[at];
+  const auto behind = std::upper_bound(namespaces_.begin(), namespaces_.end(), key,
+                                       [](std::string_view wanted, const Policy& policy) { return wanted < policy.prefix; });
+  if (behind == namespaces_.begin()) return otherwise_;
+  auto at = static_cast<std::size_t>(behind - namespaces_.begin()) - 1;
+  const std::size_t agreed = common_length(namespaces_[at].prefix, key);
+  while (namespaces_[at].prefix.size() > agreed) {
     if (parents_[at] == at) return otherwise_;
+    at = parents_[at];
   }
+  return namespaces_[at];
 }
 
 std::int64_t Policies::max_staleness_min_us() const noexcept {
-  std::int64_t least = otherwise_.max_staleness_us;
-  for (const Policy& policy : namespaces_) least = std::min(least, policy.max_staleness_us);
-  return least;
+  std::int64_t smallest = otherwise_.max_staleness_us;
+  for (const Policy& policy : namespaces_) smallest = std::min(smallest, policy.max_staleness_us);
+  return smallest;
 }
 
 }  // namespace nearcached::tiers
