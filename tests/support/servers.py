@@ -11,6 +11,9 @@ ended when the program ends: by the `with` block, at exit, on SIGTERM, and even 
 child, so servers are started from threads that live as long as they do: the main thread.
 
 A server that does not come up raises ServerError with the end of its log.
+
+NEARCACHED_REDIS_SERVER=PATH runs everything against another server (newer_servers.sh obtains some), NEARCACHED_BINARY=PATH
+with another sidecar.
 """
 
 import atexit
@@ -34,6 +37,7 @@ from resp import Client, ReplyError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEFAULT_BINARY = REPOSITORY / "build" / "release" / "nearcached"
+REDIS_SERVER = os.environ.get("NEARCACHED_REDIS_SERVER") or "redis-server"
 BUS_OFFSET = 10_000  # Redis Cluster's own rule: bus port = port + 10000
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 15.0
@@ -57,7 +61,7 @@ def have(program):
 
 def require(*programs):
     """Exit code 77 (CTest's skip) with a visible reason where a program is missing; a failure when NEARCACHED_CI is set."""
-    missing = [program for program in programs if not have(program)]
+    missing = [program for program in programs if not have(REDIS_SERVER if program == "redis-server" else program)]
     if missing:
         print(f"SKIPPED: not installed: {', '.join(missing)}", flush=True)
         sys.exit(1 if os.environ.get("NEARCACHED_CI") else 77)
@@ -192,11 +196,12 @@ class RedisServer(Server):
 
     name = "redis"
 
-    def __init__(self, args=(), binary="redis-server", start=True, appendonly=False, password=None):
+    def __init__(self, args=(), binary=None, start=True, appendonly=False, password=None):
         super().__init__()
-        self.binary = binary
+        self.binary = binary or REDIS_SERVER
         self.password = password
         self.port = free_port()
+        self.public_port = self.port  # under which a cluster announces it
         self.args = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes" if appendonly else "no", *map(str, args)]
         if password is not None:
             self.args += ["--requirepass", password, "--masterauth", password]
@@ -255,7 +260,7 @@ class RedisServer(Server):
 class Cluster:
     """N primaries, each with `replicas` replicas, ready when created: every node says cluster_state:ok, replicas are in sync."""
 
-    def __init__(self, primaries=3, replicas=0, node_timeout_ms=1000, appendonly=False, args=(), binary="redis-server",
+    def __init__(self, primaries=3, replicas=0, node_timeout_ms=1000, appendonly=False, args=(), binary=None,
                  password=None):
         self.nodes = []
         self.password = password
@@ -265,7 +270,7 @@ class Cluster:
                    *args]
         try:
             for _ in range(primaries * (1 + replicas)):
-                self.nodes.append(RedisServer(options, binary=binary, appendonly=appendonly, password=password))
+                self.nodes.append(self._make_node(args=options, binary=binary, appendonly=appendonly, password=password))
             self._create(replicas)
             self.wait_ok()
             if replicas:
@@ -304,6 +309,10 @@ class Cluster:
             raise ServerError(f"redis-cli --cluster {args[0]} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
         return done.stdout
 
+    @staticmethod
+    def _make_node(**options):
+        return RedisServer(**options)
+
     def _create(self, replicas):
         self.cli("create", *self.addresses, "--cluster-replicas", replicas, "--cluster-yes")
 
@@ -332,7 +341,7 @@ class Cluster:
         wait_for(self.state_ok, timeout, "cluster_state:ok on all nodes")
 
     def node_at(self, port):
-        return next(node for node in self.nodes if node.port == int(port))
+        return next(node for node in self.nodes if int(port) in (node.port, node.public_port))
 
     def node_id(self, node):
         return node.call("CLUSTER", "MYID").decode()
