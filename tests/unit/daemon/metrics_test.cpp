@@ -190,10 +190,12 @@ TEST_CASE("constant labels are on every sample") {
 TEST_CASE("text from outside can't break a scrape") {
   StatsSnapshot s = testing::sample_snapshot();
   s.nodes[0].endpoint = "a\"} 1\nforged_total 9\n\\\xff";
-  s.nodes[0].coherence = "ttl\"} 1\nforged_total 9\n";
+  s.nodes[0].coherence = "ttl\"} 1\nforged_total 9\n\xff";
   s.coherence_mode = "x\"\n";
   const Families f = parsed(s);
   CHECK(f.count("forged_total") == 0);
+  CHECK(value(f, R"(nearcached_node_coherence_mode{mode="ttl\"} 1?forged_total 9??",node="a\"} 1?forged_total 9?\\?"})") ==
+        1);
   CHECK(value(f, R"(nearcached_upstream_connections{node="a\"} 1?forged_total 9?\\?"})") == 401);
 }
 

@@ -69,6 +69,9 @@ TEST_CASE("a newer write of another key in the same place takes it over, whoever
   CHECK_FALSE(clock->pushed(kHash, 1200).has_value());
   clock->write_ends(kSamePlace, 1300);
   CHECK(clock->pushed(kSamePlace, 1310) == 10);
+  clock->write_begins(kSamePlace);
+  clock->write_ends(kHash, 1400);
+  CHECK(clock->pushed(kSamePlace, 1500) == 0);
 }
 
 TEST_CASE("keys in different places do not disturb each other") {
