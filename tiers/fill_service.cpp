@@ -104,7 +104,8 @@ class FillService::Link final : public coherence::FillLinkEvents {
     if (!service_.cache_.fences().current(result.hash, sample.fence)) return;
     counters.audit_stale.add();
     service_.cache_.on_read_past(result.hash);
-    service_.options_.on_audit_stale(connection_.endpoint(), result.basis.slot);
+    if (connection_.link().source() != coherence::ChangeSource::kTtl)
+      service_.options_.on_audit_stale(connection_.endpoint(), result.basis.slot);
   }
 
   // An invalidation that no write explains: the value read next is the one that was dropped. The node's tracking table is
@@ -124,8 +125,8 @@ class FillService::Link final : public coherence::FillLinkEvents {
 
   void on_invalidated(std::string_view key) override {
     const std::uint64_t hash = l1::hash_key(key);
-    note_drop(hash, key);
     const bool bus = connection_.link().source() == coherence::ChangeSource::kBus;
+    if (!bus) note_drop(hash, key);
     service_.cache_.on_invalidated(hash, bus ? InvalidationSource::kBus : InvalidationSource::kTracking, io::boot_us(),
                                    service_.counters_);
     service_.too_large_[hash % kTooLargeSlots] = 0;
@@ -267,9 +268,10 @@ FillService::Link* FillService::link_to(const upstream::IdentityPtr& identity, c
 }
 
 void FillService::serve(const Request& request) {
-  const coherence::FillRead read{request.key,     request.hash,    request.slot, request.command,
-                                 request.variant, request.caching, false};
+  coherence::FillRead read{request.key, request.hash, request.slot, request.command, request.variant, request.caching};
   const std::int64_t now_us = io::boot_us();
+  // Before the topology's version is asked for: a new owner is announced by the version first and by the epoch second.
+  read.slot_epoch = cache_.epochs().of(request.slot);
   if (request.audit) {
     Link* link = link_to(request.identity, request.node);
     if (link != nullptr) link->audit(read, *request.audit, now_us);

@@ -106,16 +106,22 @@ bool FillLink::tick(std::int64_t now_us) {
   return true;
 }
 
-FillBasis FillLink::basis_of(std::uint64_t hash, std::uint16_t slot) const {
-  return {fences_.capture(hash), links_.generation(link_), epochs_.of(slot), link_, slot};
+FillBasis FillLink::basis_of(const Flight& flight) const {
+  return {fences_.capture(flight.hash), links_.generation(link_), flight.slot_epoch, link_, flight.slot};
 }
 
-bool FillLink::join(Flight& flight, FillWaiter waiter) {
+// Its slot has another owner than when this node was chosen for it.
+bool FillLink::outdated(const Flight& flight) const {
+  return epochs_.of(flight.slot) != flight.slot_epoch && enforced(Rule::kTopologyAtFill);
+}
+
+bool FillLink::join(Flight& flight, std::uint32_t slot_epoch, FillWaiter waiter) {
+  if (flight.slot_epoch != slot_epoch && enforced(Rule::kJoinOnSameBasis)) return false;
   // One that has not left yet reads what is true when it does. One that has left is joined only while nothing has happened.
   if (!flight.waiting) {
-    const FillBasis basis = basis_of(flight.hash, flight.slot);
+    const FillBasis basis = basis_of(flight);
     const bool same = flight.basis.fence == basis.fence && flight.basis.generation == basis.generation &&
-                      flight.basis.slot_epoch == basis.slot_epoch;
+                      epochs_.of(flight.slot) == flight.slot_epoch;
     if (!same && enforced(Rule::kJoinOnSameBasis)) return false;
   }
   if (flight.waiters.size() >= options_.joined_max) return false;
@@ -127,10 +133,11 @@ bool FillLink::join(Flight& flight, FillWaiter waiter) {
 bool FillLink::submit(const FillRead& read, FillWaiter waiter, std::int64_t now_us) {
   if (state_ == FillLinkState::kRefused) return false;
   if (not_here(read.slot)) return false;
+  const std::uint32_t slot_epoch = read.slot_epoch.value_or(epochs_.of(read.slot));
   const std::uint64_t id = read.variant.empty() ? read.hash : read.hash ^ std::hash<std::string_view>()(read.variant);
   if (const auto found = current_.find(id); !read.audit && found != current_.end()) {
     Flight& flight = *found->second;
-    if (flight.key == read.key && flight.variant == read.variant && join(flight, waiter)) return true;
+    if (flight.key == read.key && flight.variant == read.variant && join(flight, slot_epoch, waiter)) return true;
   }
   const bool now = may_send() && reads_ < options_.in_flight_max && waiting_.empty();
   if (!now && (waiting_.size() >= options_.waiting_max || read.audit)) return false;
@@ -141,6 +148,7 @@ bool FillLink::submit(const FillRead& read, FillWaiter waiter, std::int64_t now_
   flight->variant = read.variant;
   flight->hash = read.hash;
   flight->slot = read.slot;
+  flight->slot_epoch = slot_epoch;
   flight->caching = read.caching;
   flight->audit = read.audit;
   flight->since_us = now_us;
@@ -158,7 +166,7 @@ bool FillLink::submit(const FillRead& read, FillWaiter waiter, std::int64_t now_
 void FillLink::start(std::unique_ptr<Flight> flight, std::int64_t now_us) {
   flight->waiting = false;
   flight->sent_us = now_us;
-  flight->basis = basis_of(flight->hash, flight->slot);
+  flight->basis = basis_of(*flight);
   // A flight that left while a write was under way is nobody else's: a reader after the write must not get its value.
   if (!flight->basis.fence.open() && enforced(Rule::kJoinOnSameBasis)) forget(*flight);
   ++reads_;
@@ -192,7 +200,7 @@ void FillLink::start_waiting(std::int64_t now_us) {
   while (may_send() && reads_ < options_.in_flight_max && !waiting_.empty()) {
     std::unique_ptr<Flight> flight = std::move(waiting_.front());
     waiting_.pop_front();
-    if (not_here(flight->slot)) {
+    if (not_here(flight->slot) || outdated(*flight)) {
       forget(*flight);
       answer(*flight, FillResult{});
     } else {
@@ -203,8 +211,10 @@ void FillLink::start_waiting(std::int64_t now_us) {
 
 void FillLink::expire_waiting(std::int64_t now_us) {
   if (may_send()) return;
-  while (!waiting_.empty() &&
-         (now_us - waiting_.front()->since_us > options_.hold_us || state_ == FillLinkState::kRefused)) {
+  const auto over = [&](const Flight& flight) {
+    return now_us - flight.since_us > options_.hold_us || state_ == FillLinkState::kRefused || outdated(flight);
+  };
+  while (!waiting_.empty() && over(*waiting_.front())) {
     const std::unique_ptr<Flight> flight = std::move(waiting_.front());
     waiting_.pop_front();
     forget(*flight);

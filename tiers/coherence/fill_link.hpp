@@ -41,6 +41,9 @@ struct FillRead {
   std::string_view variant;  // which read of the key it is (protocol::append_variant); empty: GET
   protocol::Caching caching = protocol::Caching::kKey;
   bool audit = false;  // asked to compare a hit with: nobody joins it, it is not to be kept
+  // Of the slot, taken before the topology was asked for the node: whoever is told of a new owner bumps it, so that a read
+  // which was routed by an older topology shows. Not given: as of now.
+  std::optional<std::uint32_t> slot_epoch = {};
 };
 
 // What a fill stood on when it was sent. It may be installed while all of it still holds.
@@ -212,6 +215,7 @@ class FillLink {
     std::uint16_t slot = 0;
     protocol::Caching caching = protocol::Caching::kKey;
     bool audit = false;
+    std::uint32_t slot_epoch = 0;
     bool waiting = false;       // not yet sent
     std::int64_t since_us = 0;  // it has waited
     std::int64_t sent_us = 0;
@@ -240,8 +244,9 @@ class FillLink {
   void handle_invalidation(std::size_t list);
   [[nodiscard]] bool not_here(std::uint16_t slot) const { return options_.cluster && view_known_ && !owned_.test(slot); }
   [[nodiscard]] bool may_send() const { return state_ == FillLinkState::kServing && proving_; }
-  [[nodiscard]] FillBasis basis_of(std::uint64_t hash, std::uint16_t slot) const;
-  [[nodiscard]] bool join(Flight& flight, FillWaiter waiter);
+  [[nodiscard]] FillBasis basis_of(const Flight& flight) const;
+  [[nodiscard]] bool join(Flight& flight, std::uint32_t slot_epoch, FillWaiter waiter);
+  [[nodiscard]] bool outdated(const Flight& flight) const;
   void start(std::unique_ptr<Flight> flight, std::int64_t now_us);
   void send_field_ttl(const Flight& flight, std::int64_t now_us);
   void start_waiting(std::int64_t now_us);
