@@ -78,7 +78,9 @@ struct Filled {
   std::int64_t sent_us = 0;
   FillBasis basis;
   std::vector<std::uint64_t> tokens;
-  bool installable = false;    // at the moment of the report, by the rules of FillBasis
+  bool installable = false;  // at the moment of the report, by the rules of FillBasis
+  bool unwatched = false;
+  bool audit = false;
   bool link_is_proof = false;  // did its row prove its generation at that moment?
 };
 
@@ -122,6 +124,13 @@ class Harness final : public FillLinkEvents {
   [[nodiscard]] static std::string good_probe(const FillLinkOptions& options) {
     return options.cluster ? kHelloMaster + cluster_info("ok") + cluster_nodes("master", "0-16383") : kHelloMaster;
   }
+  // The next tick's probe, answered well; everything else that was sent is forgotten.
+  void prove(const FillLinkOptions& options = with_defaults()) {
+    now += kStaleness / 3;
+    if (!link.tick(now)) std::abort();
+    if (!feed(good_probe(options))) std::abort();
+    commands();
+  }
   // Through the greeting; what was sent for it is forgotten.
   void serve(const FillLinkOptions& options = with_defaults()) {
     link.connected(now);
@@ -139,12 +148,13 @@ class Harness final : public FillLinkEvents {
     return link.submit({key, hash(key), slot, command, {}}, {nullptr, token, 0}, now);
   }
   // Any other read: `words` are the command, its key the second of them, its variant its name.
-  bool submit_read(const Command& words, protocol::Caching caching = protocol::Caching::kKey, std::uint64_t token = 1) {
+  bool submit_read(const Command& words, std::uint64_t token = 1, protocol::Caching caching = protocol::Caching::kKey,
+                   bool audit = false) {
     std::string command;
     protocol::append_command(command, words);
     std::string variant;
     for (std::size_t i = 0; i < words.size(); ++i) variant += i == 1 ? "" : words[i] + " ";
-    return link.submit({words[1], hash(words[1]), kSlot, command, variant, caching}, {nullptr, token, 0}, now);
+    return link.submit({words[1], hash(words[1]), kSlot, command, variant, caching, audit}, {nullptr, token, 0}, now);
   }
   // Until when the row's entries are verified, under the smallest max_staleness.
   [[nodiscard]] std::int64_t verified_until() const {
@@ -184,6 +194,8 @@ class Harness final : public FillLinkEvents {
                 result.basis,
                 {},
                 false,
+                result.unwatched,
+                result.audit,
                 false};
     for (const FillWaiter& waiter : result.waiters) fill.tokens.push_back(waiter.token);
     fill.installable = result.answered && result.cacheable && current(result.basis, result.key);
@@ -197,6 +209,7 @@ class Harness final : public FillLinkEvents {
     log.push_back("invalidated " + std::string(key));
   }
   void on_invalidated_prefix(std::string_view prefix) override {
+    fences.bump_all();
     log.push_back("invalidated prefix " + std::string(prefix));
   }
   void on_gap() override { log.push_back("gap"); }
