@@ -59,6 +59,48 @@ TEST_CASE("a purge kills what was read for good, and leaves the proof to what is
   CHECK_FALSE(links->purged(row, generation + 1));
 }
 
+TEST_CASE("what is unverified is neither dead nor proven, and what is read next stands on the same proof", "[link_table]") {
+  const auto links = std::make_unique<LinkTable>();
+  const std::uint16_t row = *links->acquire();
+  const std::uint32_t generation = links->generation(row);
+  links->prove(row, 1000);
+  links->unverify(row);
+  CHECK(links->generation(row) == generation + 1);
+  CHECK_FALSE(links->purged(row, generation));
+  CHECK(links->last_proof_us(row, generation) == 1000);
+  CHECK(links->proven_us(row) == 1000);
+  links->prove(row, 2000);
+  CHECK(links->last_proof_us(row, generation) == 1000);  // that of its own time, for good
+  CHECK(links->last_proof_us(row, generation + 1) == 2000);
+}
+
+TEST_CASE("an older purge does not end where a younger loss began", "[link_table]") {
+  const auto links = std::make_unique<LinkTable>();
+  const std::uint16_t row = *links->acquire();
+  links->prove(row, 1000);
+  links->purge(row);
+  const std::uint32_t read_after = links->generation(row);
+  links->lose(row);
+  links->prove(row, 5000);
+  CHECK_FALSE(links->purged(row, read_after));
+  CHECK(links->last_proof_us(row, read_after) == 1000);
+  links->purge(row);
+  CHECK(links->purged(row, read_after));
+}
+
+TEST_CASE("what was delivered is a proof of nothing else, and outlives a loss", "[link_table]") {
+  const auto links = std::make_unique<LinkTable>();
+  const std::uint16_t row = *links->acquire();
+  const std::uint16_t other = *links->acquire();
+  CHECK(links->delivered_us(row) == 0);
+  links->deliver(row, 700);
+  CHECK(links->delivered_us(row) == 700);
+  CHECK(links->delivered_us(other) == 0);
+  CHECK(links->proven_us(row) == 0);
+  links->lose(row);
+  CHECK(links->delivered_us(row) == 700);
+}
+
 TEST_CASE("a purge of all reaches every row that was ever handed out", "[link_table]") {
   const auto links = std::make_unique<LinkTable>();
   const std::uint16_t first = *links->acquire();
