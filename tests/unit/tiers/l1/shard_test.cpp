@@ -97,8 +97,9 @@ TEST_CASE("trim evicts at most what it was told") {
   Shard shard;
   shard.open({.bytes = 256 << 10, .soft_bytes = 64 << 10, .items = 0});
   for (int i = 0; i < 300; ++i) put(shard, "key" + std::to_string(i), std::string(500, 'v'));
+  const std::size_t before = stats_of(shard).items;  // 300, but that two full buckets may have displaced one
   CHECK(shard.trim(kNow, 7) == 7);
-  CHECK(stats_of(shard).items == 293);
+  CHECK(stats_of(shard).items == before - 7);
   CHECK(shard.trim(kNow, 0) == 0);
   CHECK(shard.trim(kNow, 1000) > 100);
   CHECK(stats_of(shard).bytes <= std::size_t{64} << 10);
