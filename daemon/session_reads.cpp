@@ -263,7 +263,7 @@ void Session::go_on_without_fill(std::uint64_t number, std::uint64_t part, std::
   const std::int64_t now_us = tiers::io::boot_us();
   const bool held = now_us - place.held_us >= kHeldUs;
   const bool in_time = now_us - place.asked_us < shared_.settings.upstream.command_timeout.count() * 1000;
-  const bool reachable = worker_.router().ready(*lane_, read.slot);
+  const bool reachable = worker_.router().responsive(*lane_, read.slot, now_us);
   if (held && in_time && !reachable) {
     fill_or_forward(number, part, read);
     return;

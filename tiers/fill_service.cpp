@@ -230,7 +230,10 @@ bool FillService::read(const upstream::IdentityPtr& identity, const coherence::F
 
 void FillService::pass_by(const upstream::IdentityPtr& identity, std::uint16_t slot, std::int64_t now_us) {
   const upstream::Endpoint* node = topology_ ? topology_->node_of(slot) : nullptr;
-  if (node != nullptr) refused_until_us_[{identity->id, *node}] = now_us + kPassByUs;
+  if (node == nullptr) return;
+  std::int64_t& since_us = in_vain_since_us_[{identity->id, *node}];
+  if (now_us - since_us > kPassByUs) since_us = now_us;
+  if (now_us - since_us >= kInVainUs) refused_until_us_[{identity->id, *node}] = now_us + kPassByUs;
 }
 
 void FillService::audit(const upstream::IdentityPtr& identity, const coherence::FillRead& read, AuditSample sample) {
@@ -379,6 +382,7 @@ void FillService::tick(std::int64_t now_us) {
 void FillService::collect(std::int64_t now_us) {
   std::erase_if(links_, [&](const auto& item) { return item.second->unused(now_us); });
   std::erase_if(refused_until_us_, [&](const auto& item) { return item.second <= now_us; });
+  std::erase_if(in_vain_since_us_, [&](const auto& item) { return now_us - item.second > kPassByUs; });
 }
 
 void FillService::flush() {

@@ -89,7 +89,8 @@ class FillService {
   // Reads for `sink`, which must live until it is told. False: the node's link refuses, read the ordinary way.
   [[nodiscard]] bool read(const upstream::IdentityPtr& identity, const coherence::FillRead& read, FillSink& sink,
                           std::uint64_t token, std::int64_t now_us);
-  // The slot's link keeps reads waiting while its node can be reached: for a while they are not made for L1.
+  // The slot's link kept a read waiting in vain while its node answers. When that goes on, reads are not made for L1 for a
+  // while; once is what a node that comes back looks like.
   void pass_by(const upstream::IdentityPtr& identity, std::uint16_t slot, std::int64_t now_us);
   // Compares a hit with the upstream, some time; nobody is told but the counters.
   void audit(const upstream::IdentityPtr& identity, const coherence::FillRead& read, AuditSample sample);
@@ -109,7 +110,8 @@ class FillService {
   using LinkKey = std::pair<std::uint32_t, upstream::Endpoint>;
   static constexpr std::size_t kTooLargeSlots = 1024;
   static constexpr std::int64_t kAskAgainUs = 50'000;   // a link that refused is not asked again before
-  static constexpr std::int64_t kPassByUs = 1'000'000;  // nor one that kept reads waiting for nothing
+  static constexpr std::int64_t kPassByUs = 2'000'000;  // nor one that kept reads waiting in vain
+  static constexpr std::int64_t kInVainUs = 200'000;    // for at least so long
 
   struct Request {
     upstream::IdentityPtr identity;
@@ -163,6 +165,7 @@ class FillService {
   std::vector<std::vector<Answer>> answers_out_;    // by worker
   std::vector<Answer> answers_here_;
   std::map<LinkKey, std::int64_t> refused_until_us_;
+  std::map<LinkKey, std::int64_t> in_vain_since_us_;
   std::int64_t next_collect_us_ = 0;
 };
 

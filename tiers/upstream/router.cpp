@@ -123,9 +123,9 @@ bool Router::congested(Lane& lane, std::uint32_t slot) const {
   return connection != nullptr && connection->full();
 }
 
-bool Router::ready(const Lane& lane, std::uint32_t slot) const {
+bool Router::responsive(const Lane& lane, std::uint32_t slot, std::int64_t now_us) const {
   const DataConnection* connection = connection_for(lane, slot);
-  return connection != nullptr && connection->ready();
+  return connection != nullptr && connection->responsive(now_us);
 }
 
 void Router::wait(const DataConnection& from, RequestMeta meta, std::string_view bytes, std::string_view error,

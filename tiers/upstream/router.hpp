@@ -78,8 +78,8 @@ class Router final : public DataConnectionOwner {
   void send_to(Lane& lane, std::size_t primary, RequestMeta meta, std::string_view bytes, std::int64_t now_us);
   // The connection for that slot takes no more for now: stop reading clients.
   [[nodiscard]] bool congested(Lane& lane, std::uint32_t slot) const;
-  // The slot's node can be reached at this moment.
-  [[nodiscard]] bool ready(const Lane& lane, std::uint32_t slot) const;
+  // The slot's node answers at this moment, as far as its connection shows.
+  [[nodiscard]] bool responsive(const Lane& lane, std::uint32_t slot, std::int64_t now_us) const;
 
   void flush();
   void tick(std::int64_t now_us);
