@@ -26,6 +26,7 @@ class Ring {
     return slot;
   }
   [[nodiscard]] T& front() { return slots_[first_ & (slots_.size() - 1)]; }
+  [[nodiscard]] const T& front() const { return slots_[first_ & (slots_.size() - 1)]; }
   [[nodiscard]] T& back() { return slots_[(next_ - 1) & (slots_.size() - 1)]; }
   [[nodiscard]] T& at(std::uint64_t number) { return slots_[number & (slots_.size() - 1)]; }
   [[nodiscard]] const T& at(std::uint64_t number) const { return slots_[number & (slots_.size() - 1)]; }
