@@ -128,7 +128,8 @@ Flags read_flags(int argc, const char* const* argv) {
 
 void apply_flags(Configuration& configuration, const Flags& flags) {
   for (const Assignment& assignment : flags.assignments) {
-    configuration.assign(*assignment.key, value_from_text(*assignment.key, assignment.value), {assignment.flag, 0});
+    const Origin origin{assignment.flag, 0};
+    configuration.assign(*assignment.key, value_from_text(*assignment.key, assignment.value, origin), origin);
   }
   if (flags.listen.empty()) return;
   Value addresses = Value::of(Value::Kind::kList);

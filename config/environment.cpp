@@ -4,6 +4,8 @@
 #include <array>
 #include <string>
 
+#include "config/loader.hpp"
+
 namespace nearcached::config {
 namespace {
 
@@ -76,7 +78,8 @@ void apply_environment(Configuration& configuration, const char* const* environm
     const std::string_view name = variable.substr(0, equals);
     const std::string_view value = variable.substr(std::min(equals + 1, variable.size()));
     if (const Key* key = find_variable(name)) {
-      configuration.assign(*key, value_from_text(*key, value), {std::string(name), 0});
+      const Origin origin{std::string(name), 0};
+      configuration.assign(*key, value_from_text(*key, value, origin), origin);
     } else if (!is_kubernetes_service_variable(name, value)) {
       throw_unknown_variable(name);
     }

@@ -16,14 +16,11 @@ using enum Quantity;
 constexpr std::uint64_t kKiB = 1ull << 10;
 constexpr std::uint64_t kMiB = 1ull << 20;
 constexpr std::uint64_t kGiB = 1ull << 30;
-constexpr std::uint64_t kSecond = 1000;
-constexpr std::uint64_t kMinute = 60 * kSecond;
-constexpr std::uint64_t kHour = 60 * kMinute;
-constexpr std::uint64_t kDay = 24 * kHour;
 
 constexpr std::size_t kListenMax = 16;
 constexpr std::size_t kLabelsMax = 32;
 constexpr std::size_t kLabelValueMax = 256;
+constexpr std::size_t kChannelMax = 128;
 
 // A single address stands for a list of one.
 Problem read_addresses(const Value& value, std::vector<ListenAddress>& addresses) {
@@ -227,8 +224,10 @@ std::vector<Key> l1_keys() {
           "Largest entry, key and reply together; larger ones are not cached.",
           [](auto& s) -> auto& { return s.l1.store.max_item_bytes; }),
       quantity_key(
-          kDuration, "l1.ttl", {.min = 1, .max = 7 * kDay},
-          "An entry lives at most this long, and never longer than its TTL upstream.",
+          kDuration, "l1.ttl", kL1Ttl,
+          "An entry lives at most this long, and never longer than its TTL upstream. In ttl and bus mode it is the bound "
+          "for "
+          "what nobody signals.",
           [](auto& s) -> auto& { return s.l1.ttl; }),
       fraction_key(
           "l1.soft_limit", 0.1, 1, "Share of max_bytes above which entries are evicted in the background.",
@@ -238,56 +237,64 @@ std::vector<Key> l1_keys() {
 
 Key bus_channel_key() {
   Key key = text_key(
-      "coherence.bus.channel", "1 to 128 bytes without { and }, no control characters",
+      "coherence.bus.channel", "1 to 128 bytes without {, } and control characters",
       "The channel, or in a cluster the beginning of the channels; the same for all sidecars of an upstream.",
       [](auto& s) -> auto& { return s.coherence.bus.channel; });
-  key.set = [set = key.set](Settings& settings, const Value& value) -> Problem {
-    if (Problem problem = set(settings, value); !problem.text.empty()) return problem;
-    const std::string& channel = settings.coherence.bus.channel;
-    if (!channel.empty() && channel.size() <= 128 && channel.find_first_of("{}") == std::string::npos) return {};
-    return {describe(value) + " can't be the name of the channel", value.line};
+  key.set = [](Settings& settings, const Value& value) -> Problem {
+    std::string text;
+    if (Problem problem = read_text(value, text); !problem.text.empty()) return problem;
+    if (text.empty() || text.size() > kChannelMax || text.find_first_of("{}") != std::string::npos) {
+      return {describe(value) + " can't be the name of a channel", value.line};
+    }
+    settings.coherence.bus.channel = std::move(text);
+    return {};
   };
   return key;
 }
 
 std::vector<Key> coherence_keys() {
   using enum CoherenceMode;
-  using enum tiers::Consistency;
   return {
       word_key(
           "coherence.mode", "word",
           Words<CoherenceMode, 4>{{{"auto", kAuto}, {"tracking", kTracking}, {"bus", kBus}, {"ttl", kTtl}}},
-          "How changes are heard of; auto: what each node offers, tracking before bus before ttl. In ttl mode l1.ttl is the "
-          "bound of staleness; in bus mode it is for writes past the sidecars.",
+          "How changes are heard of; auto: the best that each node offers, tracking before bus (if it has a type) before "
+          "ttl; "
+          "any other: that one, and its lack is an error.",
           [](auto& s) -> auto& { return s.coherence.mode; }),
       word_key(
-          "coherence.consistency", "word",
-          Words<tiers::Consistency, 4>{
-              {{"strict", kStrict}, {"causal", kCausal}, {"bounded", kBounded}, {"stale_ok", kStaleOk}}},
-          "Level of keys without a namespace: docs/consistency.md.",
+          "coherence.consistency", "word", kConsistencyWords,
+          "What a hit of keys without a namespace must be proven to be: docs/consistency.md has the levels.",
           [](auto& s) -> auto& { return s.coherence.consistency; }),
       quantity_key(
-          kDuration, "coherence.max_staleness", {.min = 30, .max = kMinute},
-          "A value served from L1 was the upstream's at some instant no longer ago than this.",
+          kDuration, "coherence.max_staleness", kMaxStaleness,
+          "A value served from L1 was the upstream's at some instant no longer ago than this; in bus mode that is said of "
+          "writes through sidecars, in ttl mode l1.ttl is the bound.",
           [](auto& s) -> auto& { return s.coherence.max_staleness; }),
       quantity_key(
-          kDuration, "coherence.max_stale", {.min = 1, .max = 7 * kDay},
-          "With stale_ok: how long after its last proof an entry may be served while its node can't be reached.",
+          kDuration, "coherence.max_stale", kMaxStale,
+          "With stale_ok: how long after its last proof an entry may be served while its node can't be proven.",
           [](auto& s) -> auto& { return s.coherence.max_stale; }),
+  };
+}
+
+std::vector<Key> coherence_work_keys() {
+  return {
       quantity_key(
           kInteger, "coherence.refill_max", {.min = 1, .max = 100'000},
-          "Reads for L1 that are on their way to one node; more wait their turn.",
+          "Reads for L1 in flight per upstream node; more wait their turn, which bounds the reload after an outage.",
           [](auto& s) -> auto& { return s.coherence.refill_max; }),
       quantity_key(
-          kInteger, "coherence.audit_one_in", {.min = 1, .max = 1'000'000'000, .zero_allowed = true, .zero_means = "none"},
+          kInteger, "coherence.audit_one_in", {.min = 1, .max = 1'000'000'000, .zero_allowed = true, .zero_means = "off"},
           "One hit of so many is compared with the upstream.", [](auto& s) -> auto& { return s.coherence.audit_one_in; }),
       quantity_key(
           kInteger, "coherence.audit_per_second", {.min = 1, .max = 100'000},
-          "At most so many hits of a worker are compared in a second.",
+          "At most so many hits are compared per second and worker.",
           [](auto& s) -> auto& { return s.coherence.audit_per_second; }),
       word_key(
           "coherence.bus.type", "word", Words<BusType, 2>{{{"none", BusType::kNone}, {"redis", BusType::kRedis}}},
-          "Whether sidecars tell each other of their writes over the upstream's Pub/Sub; mode bus implies redis.",
+          "What sidecars tell each other of their writes over; redis: the upstream's own Pub/Sub. With mode bus, none means "
+          "redis.",
           [](auto& s) -> auto& { return s.coherence.bus.type; }),
       bus_channel_key(),
   };
@@ -367,8 +374,8 @@ std::vector<Key> observation_keys() {
 
 std::vector<Key> make_schema() {
   std::vector<Key> keys;
-  for (auto* section : {process_keys, upstream_keys, l1_keys, coherence_keys, namespace_keys, limit_size_keys,
-                        limit_time_keys, observation_keys}) {
+  for (auto* section : {process_keys, upstream_keys, l1_keys, coherence_keys, coherence_work_keys, namespace_keys,
+                        limit_size_keys, limit_time_keys, observation_keys}) {
     std::vector<Key> part = section();
     std::move(part.begin(), part.end(), std::back_inserter(keys));
   }

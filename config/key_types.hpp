@@ -18,6 +18,12 @@
 
 namespace nearcached::config {
 
+// Bounds of durations, in milliseconds.
+inline constexpr std::uint64_t kSecond = 1000;
+inline constexpr std::uint64_t kMinute = 60 * kSecond;
+inline constexpr std::uint64_t kHour = 60 * kMinute;
+inline constexpr std::uint64_t kDay = 24 * kHour;
+
 // Of integers, bytes and durations in milliseconds: `min`..`max`, and a word that stands for 0 if there is one.
 struct Range {
   std::uint64_t min = 0;
@@ -73,31 +79,51 @@ Key quantity_key(Quantity quantity, std::string path, Range range, std::string d
 template <typename T, std::size_t N>
 using Words = std::array<std::pair<std::string_view, T>, N>;
 
+// "a, b or c".
+template <typename T, std::size_t N>
+[[nodiscard]] std::string words_text(const Words<T, N>& words) {
+  std::string text;
+  for (std::size_t i = 0; i < N; ++i) {
+    if (i > 0) text += i + 1 == N ? " or " : ", ";
+    text += words[i].first;
+  }
+  return text;
+}
+
+// Empty for a meaning without a word.
+template <typename T, std::size_t N>
+[[nodiscard]] std::string_view word_of(const Words<T, N>& words, T meaning) {
+  for (const auto& [word, its] : words) {
+    if (its == meaning) return word;
+  }
+  return {};
+}
+
+// Changes `meaning` only if the value is one of the words.
+template <typename T, std::size_t N>
+[[nodiscard]] Problem read_word(const Words<T, N>& words, const Value& value, T& meaning) {
+  std::string text;
+  if (Problem problem = read_scalar(value, words_text(words), text); !problem.text.empty()) return problem;
+  for (const auto& [word, its] : words) {
+    if (text != word) continue;
+    meaning = its;
+    return {};
+  }
+  return {describe(value) + " is not " + words_text(words), value.line};
+}
+
 template <typename T, std::size_t N, typename Access>
 Key word_key(std::string path, std::string type, Words<T, N> words, std::string description, Access access) {
   Key key;
   key.path = std::move(path);
   key.type = std::move(type);
-  for (std::size_t i = 0; i < N; ++i) {
-    if (i > 0) key.allowed += i + 1 == N ? " or " : ", ";
-    key.allowed += words[i].first;
-  }
+  key.allowed = words_text(words);
   key.description = std::move(description);
-  key.set = [words, allowed = key.allowed, access](Settings& settings, const Value& value) -> Problem {
-    std::string text;
-    if (Problem problem = read_scalar(value, allowed, text); !problem.text.empty()) return problem;
-    for (const auto& [word, meaning] : words) {
-      if (text != word) continue;
-      access(settings) = meaning;
-      return {};
-    }
-    return {describe(value) + " is not " + allowed, value.line};
+  key.set = [words, access](Settings& settings, const Value& value) -> Problem {
+    return read_word(words, value, access(settings));
   };
   key.print = [words, access](const Settings& settings) {
-    for (const auto& [word, meaning] : words) {
-      if (access(settings) == meaning) return Value::scalar(std::string(word));
-    }
-    return Value{};
+    return Value::scalar(std::string(word_of(words, access(settings))));
   };
   return key;
 }

@@ -19,7 +19,8 @@
 namespace nearcached::config {
 namespace {
 
-int line_of(const YAML::Mark& mark) { return mark.line + 1; }
+// Whether the lines that yaml-cpp counts are those of a file, so that it helps to name them.
+enum class Lines : bool { kNone, kOfFile };
 
 [[noreturn]] void fail(const std::string& file, int line, const std::string& message) {
   throw ConfigError(Origin{file, line}.text() + ": " + message);
@@ -28,9 +29,10 @@ int line_of(const YAML::Mark& mark) { return mark.line + 1; }
 // Builds a Value out of one document's events. Every scalar stays text: what it is, the schema decides.
 class Builder : public YAML::EventHandler {
  public:
-  explicit Builder(const std::string& file) : file_(file) {}
+  Builder(const std::string& file, Lines lines) : file_(file), lines_(lines) {}
 
   [[nodiscard]] Value take() { return std::move(root_); }
+  [[nodiscard]] int line_of(const YAML::Mark& mark) const { return lines_ == Lines::kOfFile ? mark.line + 1 : 0; }
 
   void OnDocumentStart(const YAML::Mark& mark) override {
     if (document_seen_) fail(file_, line_of(mark), "a second document begins here; allowed: one");
@@ -67,7 +69,10 @@ class Builder : public YAML::EventHandler {
   };
 
   void open(Value::Kind kind, int line) {
-    if (!stack_.empty() && expects_name()) fail(file_, line, "a key is " + describe(Value::of(kind)) + "; allowed: a name");
+    if (!stack_.empty() && expects_name()) {
+      // What yaml-cpp makes of "[a: b", too.
+      fail(file_, line, "a key is " + describe(Value::of(kind)) + ", or a bracket is not closed; allowed: a name");
+    }
     if (stack_.size() >= kYamlDepthMax) {
       fail(file_, line, "nested too deeply; allowed: " + std::to_string(kYamlDepthMax) + " levels");
     }
@@ -103,8 +108,8 @@ class Builder : public YAML::EventHandler {
     const auto same =
         std::find_if(entries.begin(), entries.end(), [&](const MapEntry& entry) { return entry.name == name.text; });
     if (same != entries.end()) {
-      fail(file_, name.line,
-           path_to(name.text) + ": given twice, before in line " + std::to_string(same->line) + "; allowed: once");
+      const std::string before = same->line > 0 ? ", before in line " + std::to_string(same->line) : "";
+      fail(file_, name.line, path_to(name.text) + ": given twice" + before + "; allowed: once");
     }
     if (entries.size() >= kYamlMapMax) {
       fail(file_, name.line, "a map has too many keys; allowed: " + std::to_string(kYamlMapMax));
@@ -131,21 +136,22 @@ class Builder : public YAML::EventHandler {
   }
 
   const std::string& file_;
+  const Lines lines_;
   bool document_seen_ = false;
   std::vector<Frame> stack_;
   Value root_;
 };
 
-Value parse_yaml(std::string_view text, const std::string& file) {
+Value parse_yaml(std::string_view text, const std::string& file, Lines lines) {
   // yaml-cpp takes a quote that is never closed for closed if the file ends with a newline; without one it is an error.
   const std::size_t last = text.find_last_not_of(" \t\r\n");
   std::istringstream stream{std::string(text.substr(0, last == std::string_view::npos ? 0 : last + 1))};
-  Builder builder(file);
+  Builder builder(file, lines);
   try {
     YAML::Parser parser(stream);
     while (parser.HandleNextDocument(builder)) {}
   } catch (const YAML::Exception& error) {
-    fail(file, error.mark.is_null() ? 0 : line_of(error.mark), "not valid YAML: " + error.msg);
+    fail(file, error.mark.is_null() ? 0 : builder.line_of(error.mark), "not valid YAML: " + error.msg);
   }
   return builder.take();
 }
@@ -174,6 +180,17 @@ void assign_map(Configuration& configuration, const Value& map, const std::strin
   }
 }
 
+std::vector<std::string_view> comma_separated(std::string_view text) {
+  std::vector<std::string_view> parts;
+  std::size_t from = 0;
+  while (from <= text.size()) {
+    const std::size_t comma = std::min(text.find(',', from), text.size());
+    parts.push_back(text.substr(from, comma - from));
+    from = comma + 1;
+  }
+  return parts;
+}
+
 std::string read_file(const std::string& path) {
   std::error_code ignored;
   if (std::filesystem::is_directory(path, ignored)) throw ConfigError(path + ": can't be read: it is a directory");
@@ -191,10 +208,28 @@ std::string read_file(const std::string& path) {
 
 void load_text(Configuration& configuration, std::string_view text, const std::string& name) {
   if (text.size() > kFileBytesMax) throw ConfigError(name + ": is larger than 1MB; allowed: at most 1MB");
-  const Value root = parse_yaml(text, name);
+  const Value root = parse_yaml(text, name, Lines::kOfFile);
   if (root.kind != Value::Kind::kNull) assign_map(configuration, root, "", name);
 }
 
 void load_file(Configuration& configuration, const std::string& path) { load_text(configuration, read_file(path), path); }
+
+Value value_from_text(const Key& key, std::string_view text, const Origin& origin) {
+  const Value::Kind kind = key.print(Settings{}).kind;
+  if (kind == Value::Kind::kScalar) return Value::scalar(std::string(text));
+  if (text.empty()) return Value::of(kind);
+  if (key.text_form == TextForm::kYaml) return parse_yaml(text, origin.text() + ": " + key.path, Lines::kNone);
+  Value value = Value::of(kind);
+  for (const std::string_view part : comma_separated(text)) {
+    if (kind == Value::Kind::kList) {
+      value.items.push_back(Value::scalar(std::string(part)));
+      continue;
+    }
+    const std::size_t equals = part.find('=');
+    if (equals == std::string_view::npos) return Value::scalar(std::string(text));
+    value.entries.push_back({std::string(part.substr(0, equals)), 0, Value::scalar(std::string(part.substr(equals + 1)))});
+  }
+  return value;
+}
 
 }  // namespace nearcached::config

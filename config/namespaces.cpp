@@ -4,86 +4,114 @@
 #include <optional>
 #include <utility>
 
-#include "config/key_types.hpp"
-
 namespace nearcached::config {
 namespace {
 
-constexpr std::size_t kPrefixMax = 1024;
-constexpr std::uint64_t kMinute = 60'000;
-constexpr std::uint64_t kDay = 24 * 60 * kMinute;
-constexpr Range kMaxStaleness{.min = 30, .max = kMinute};
-constexpr Range kMaxStale{.min = 1, .max = 7 * kDay};
-constexpr Range kL1Ttl{.min = 1, .max = 7 * kDay};
-constexpr std::string_view kNames = "prefix, consistency, max_staleness, max_stale, l1_ttl";
-constexpr std::pair<std::string_view, tiers::Consistency> kLevels[] = {
-    {"strict", tiers::Consistency::kStrict},
-    {"causal", tiers::Consistency::kCausal},
-    {"bounded", tiers::Consistency::kBounded},
-    {"stale_ok", tiers::Consistency::kStaleOk},
-};
+constexpr std::size_t kNamespacesMax = tiers::Policies::kNamespacesMax;
 
-Problem read_duration(const Value& value, const Range& range, std::optional<milliseconds>& duration) {
-  auto result = read_quantity(Quantity::kDuration, range, value);
-  if (auto* problem = std::get_if<Problem>(&result)) {
-    problem->text += "; allowed: " + allowed_text(Quantity::kDuration, range);
-    return std::move(*problem);
-  }
-  duration = milliseconds(std::get<std::uint64_t>(result));
-  return {};
+NamespaceField prefix_field() {
+  NamespaceField field{"prefix", "1 to 1024 bytes, each prefix once", "", "What the keys begin with.", {}, {}};
+  field.set = [](Namespace& own, const Value& value) -> Problem {
+    std::string text;
+    if (Problem problem = read_scalar(value, "text", text); !problem.text.empty()) return problem;
+    if (text.empty()) return {"\"\" is every key, which is what coherence and l1 are for", value.line};
+    if (text.size() > kPrefixBytesMax) return {describe(value) + " is longer than 1KB", value.line};
+    own.prefix = std::move(text);
+    return {};
+  };
+  field.print = [](const Namespace& own) { return own.prefix; };
+  return field;
 }
 
-Problem read_prefix(const Value& value, std::string& prefix) {
-  if (Problem problem = read_scalar(value, "text", prefix); !problem.text.empty()) return problem;
-  if (prefix.empty()) return {"is empty: keys without a namespace are set under coherence and l1", value.line};
-  if (prefix.size() > kPrefixMax) return {describe(value) + " is longer than 1KB", value.line};
-  return {};
+NamespaceField consistency_field() {
+  NamespaceField field{"consistency",
+                       words_text(kConsistencyWords),
+                       "coherence.consistency",
+                       "The level: what a hit of these keys must be proven to be.",
+                       {},
+                       {}};
+  field.set = [](Namespace& own, const Value& value) -> Problem {
+    tiers::Consistency level{};
+    if (Problem problem = read_word(kConsistencyWords, value, level); !problem.text.empty()) return problem;
+    own.consistency = level;
+    return {};
+  };
+  field.print = [](const Namespace& own) {
+    return own.consistency ? std::string(word_of(kConsistencyWords, *own.consistency)) : std::string{};
+  };
+  return field;
 }
 
-Problem read_consistency(const Value& value, std::optional<tiers::Consistency>& consistency) {
-  std::string text;
-  if (Problem problem = read_scalar(value, "a level", text); !problem.text.empty()) return problem;
-  for (const auto& [word, level] : kLevels) {
-    if (text == word) consistency = level;
-  }
-  if (consistency) return {};
-  return {describe(value) + " is not strict, causal, bounded or stale_ok", value.line};
+NamespaceField duration_field(std::string_view name, Range range, std::string_view otherwise, std::string_view description,
+                              std::optional<milliseconds> Namespace::*member) {
+  NamespaceField field{name, allowed_text(Quantity::kDuration, range), otherwise, description, {}, {}};
+  field.set = [range, member](Namespace& own, const Value& value) -> Problem {
+    auto result = read_quantity(Quantity::kDuration, range, value);
+    if (auto* problem = std::get_if<Problem>(&result)) return std::move(*problem);
+    own.*member = milliseconds(std::get<std::uint64_t>(result));
+    return {};
+  };
+  field.print = [range, member](const Namespace& own) {
+    const auto& duration = own.*member;
+    return duration ? format_quantity(Quantity::kDuration, range, to_number(*duration)) : std::string{};
+  };
+  return field;
 }
 
-Problem read_entry(const MapEntry& entry, Namespace& own) {
-  if (entry.name == "prefix") return read_prefix(entry.value, own.prefix);
-  if (entry.name == "consistency") return read_consistency(entry.value, own.consistency);
-  if (entry.name == "max_staleness") return read_duration(entry.value, kMaxStaleness, own.max_staleness);
-  if (entry.name == "max_stale") return read_duration(entry.value, kMaxStale, own.max_stale);
-  if (entry.name == "l1_ttl") return read_duration(entry.value, kL1Ttl, own.l1_ttl);
-  return {"is unknown; known: " + std::string(kNames), entry.line};
+std::string field_names() {
+  std::string names;
+  for (const NamespaceField& field : namespace_fields()) names += (names.empty() ? "" : ", ") + std::string(field.name);
+  return names;
 }
 
-Problem read_namespace(const Value& value, Namespace& own) {
-  if (value.kind != Value::Kind::kMap) return {describe(value) + " is not a map with " + std::string(kNames), value.line};
-  for (auto entry = value.entries.begin(); entry != value.entries.end(); ++entry) {
-    const bool twice = std::any_of(value.entries.begin(), entry, [&](const MapEntry& e) { return e.name == entry->name; });
-    Problem problem = twice ? Problem{"is given twice", entry->line} : read_entry(*entry, own);
+Problem unknown_field(const MapEntry& entry, std::string part) {
+  std::vector<std::string_view> names;
+  for (const NamespaceField& field : namespace_fields()) names.push_back(field.name);
+  return {"unknown key " + describe(Value::scalar(entry.name)) + "; the nearest known key is " +
+              std::string(nearest_word(entry.name, names)),
+          entry.line, std::move(part), field_names()};
+}
+
+Problem read_namespace(const Value& value, const std::string& part, Namespace& own) {
+  if (value.kind != Value::Kind::kMap) return {describe(value) + " is not a map", value.line, part, field_names()};
+  const auto& fields = namespace_fields();
+  for (const MapEntry& entry : value.entries) {
+    const auto field =
+        std::find_if(fields.begin(), fields.end(), [&](const NamespaceField& its) { return its.name == entry.name; });
+    if (field == fields.end()) return unknown_field(entry, part);
+    Problem problem = field->set(own, entry.value);
     if (problem.text.empty()) continue;
-    return {"\"" + entry->name + "\": " + problem.text, problem.line != 0 ? problem.line : entry->line};
+    problem.part = part + "." + entry.name;
+    problem.allowed = field->allowed;
+    return problem;
   }
-  if (own.prefix.empty()) return {"a namespace has no prefix", value.line};
+  if (own.prefix.empty()) return {"has no prefix", value.line, part, field_names()};
   return {};
+}
+
+int line_of_prefix(const Value& map) {
+  const auto found =
+      std::find_if(map.entries.begin(), map.entries.end(), [](const MapEntry& entry) { return entry.name == "prefix"; });
+  return found == map.entries.end() ? map.line : found->value.line;
 }
 
 Problem read_namespaces(const Value& value, std::vector<Namespace>& namespaces) {
-  if (value.kind == Value::Kind::kNull) return {};
-  if (value.kind != Value::Kind::kList)
-    return {describe(value) + " is not a list: the file is the place for it", value.line};
-  if (value.items.size() > tiers::Policies::kNamespacesMax) {
-    return {"there are more than " + std::to_string(tiers::Policies::kNamespacesMax), value.line};
+  if (value.kind == Value::Kind::kNull) return {"has no value", value.line};
+  if (value.kind != Value::Kind::kList) return {describe(value) + " is not a list of maps", value.line};
+  if (value.items.size() > kNamespacesMax) {
+    return {"the list is longer than " + std::to_string(kNamespacesMax), value.line};
   }
   for (const Value& item : value.items) {
+    const std::string part = "[" + std::to_string(namespaces.size()) + "]";
     Namespace own;
-    if (Problem problem = read_namespace(item, own); !problem.text.empty()) return problem;
-    const bool known = std::any_of(namespaces.begin(), namespaces.end(),
+    if (Problem problem = read_namespace(item, part, own); !problem.text.empty()) return problem;
+    const auto same = std::find_if(namespaces.begin(), namespaces.end(),
                                    [&](const Namespace& other) { return other.prefix == own.prefix; });
-    if (known) return {"prefix \"" + own.prefix + "\" is listed twice", item.line};
+    if (same != namespaces.end()) {
+      return {describe(Value::scalar(own.prefix)) + " is given twice, before in namespaces[" +
+                  std::to_string(same - namespaces.begin()) + "]",
+              line_of_prefix(item), part + ".prefix", namespace_fields().front().allowed};
+    }
     namespaces.push_back(std::move(own));
   }
   return {};
@@ -91,27 +119,37 @@ Problem read_namespaces(const Value& value, std::vector<Namespace>& namespaces) 
 
 Value print_namespace(const Namespace& own) {
   Value map = Value::of(Value::Kind::kMap);
-  const auto add = [&](std::string_view name, std::string text) {
-    map.entries.push_back({std::string(name), 0, Value::scalar(std::move(text))});
-  };
-  add("prefix", own.prefix);
-  for (const auto& [word, level] : kLevels) {
-    if (own.consistency == level) add("consistency", std::string(word));
+  for (const NamespaceField& field : namespace_fields()) {
+    std::string text = field.print(own);
+    if (!text.empty()) map.entries.push_back({std::string(field.name), 0, Value::scalar(std::move(text))});
   }
-  if (own.max_staleness) add("max_staleness", format_duration(*own.max_staleness));
-  if (own.max_stale) add("max_stale", format_duration(*own.max_stale));
-  if (own.l1_ttl) add("l1_ttl", format_duration(*own.l1_ttl));
   return map;
 }
 
 }  // namespace
 
+const std::vector<NamespaceField>& namespace_fields() {
+  static const std::vector<NamespaceField> fields{
+      prefix_field(),
+      consistency_field(),
+      duration_field("max_staleness", kMaxStaleness, "coherence.max_staleness",
+                     "A hit was the upstream's value at some instant no longer ago than this.", &Namespace::max_staleness),
+      duration_field("max_stale", kMaxStale, "coherence.max_stale",
+                     "With stale_ok: how long after its last proof an entry may be served while its node can't be proven.",
+                     &Namespace::max_stale),
+      duration_field("l1_ttl", kL1Ttl, "l1.ttl", "An entry lives at most this long, and never longer than its TTL upstream.",
+                     &Namespace::l1_ttl),
+  };
+  return fields;
+}
+
 Key namespaces_key() {
   Key key;
   key.path = "namespaces";
   key.type = "list";
-  key.allowed = "up to 1024 maps with prefix, and any of consistency, max_staleness, max_stale, l1_ttl; in the file";
-  key.description = "What holds for keys that begin with a prefix; the longest one counts.";
+  key.allowed = "up to " + std::to_string(kNamespacesMax) + " maps of " + field_names() + ", each with a prefix of its own";
+  key.description = "What differs for keys that begin with a prefix; the longest one counts.";
+  key.text_form = TextForm::kYaml;
   key.set = [](Settings& settings, const Value& value) -> Problem {
     std::vector<Namespace> namespaces;
     if (Problem problem = read_namespaces(value, namespaces); !problem.text.empty()) return problem;

@@ -29,6 +29,9 @@ std::string quoted(std::string_view text) {
   return result + "\"";
 }
 
+// Written with a line for each.
+bool is_list_of_maps(const Value& value) { return !value.items.empty() && value.items.front().kind == Value::Kind::kMap; }
+
 }  // namespace
 
 std::string yaml_text(const Value& value) {
@@ -47,22 +50,35 @@ std::string yaml_text(const Value& value) {
   return list ? "[ " + inner + " ]" : "{ " + inner + " }";
 }
 
+std::string section_lines(std::string_view previous, std::string_view path) {
+  std::string lines;
+  for (std::size_t dot = path.find('.'); dot != std::string_view::npos; dot = path.find('.', dot + 1)) {
+    const std::string_view section = path.substr(0, dot);
+    if (previous.starts_with(path.substr(0, dot + 1))) continue;
+    lines += indentation(section) + std::string(own_name(section)) + ":\n";
+  }
+  return lines;
+}
+
+std::string indentation(std::string_view path) {
+  return std::string(2 * static_cast<std::size_t>(std::count(path.begin(), path.end(), '.')), ' ');
+}
+
+std::string_view own_name(std::string_view path) { return path.substr(path.rfind('.') + 1); }
+
 std::string print_config(const Settings& settings) {
   std::string text;
-  std::string_view section;
+  std::string_view previous;
   for (const Key& key : schema()) {
-    const std::size_t dot = key.path.find('.');
-    const std::string_view path(key.path);
-    if (dot == std::string_view::npos) {
-      text += key.path + ": ";
-    } else {
-      if (path.substr(0, dot) != section) {
-        section = path.substr(0, dot);
-        text += std::string(section) + ":\n";
-      }
-      text += "  " + std::string(path.substr(dot + 1)) + ": ";
+    const Value value = key.print(settings);
+    text += section_lines(previous, key.path) + indentation(key.path) + std::string(own_name(key.path)) + ":";
+    previous = key.path;
+    if (!is_list_of_maps(value)) {
+      text += " " + yaml_text(value) + "\n";
+      continue;
     }
-    text += yaml_text(key.print(settings)) + "\n";
+    text += "\n";
+    for (const Value& item : value.items) text += indentation(key.path) + "  - " + yaml_text(item) + "\n";
   }
   return text;
 }

@@ -12,6 +12,12 @@ namespace nearcached::config {
 // secrets, which are replaced by "<redacted>".
 [[nodiscard]] std::string print_config(const Settings& settings);
 
+// Where a key stands in the file: the lines that open its sections, as far as `previous`, the path of the key before it, is
+// not below them too; and the spaces in front of its own name.
+[[nodiscard]] std::string section_lines(std::string_view previous, std::string_view path);
+[[nodiscard]] std::string indentation(std::string_view path);
+[[nodiscard]] std::string_view own_name(std::string_view path);
+
 // One value as YAML on one line, quoted where it must be: `[ "127.0.0.1:6380" ]`, `50MB`.
 [[nodiscard]] std::string yaml_text(const Value& value);
 

@@ -9,6 +9,9 @@
 namespace nearcached::config {
 namespace {
 
+// What is behind is not compared: the cost of a comparison grows with the length.
+constexpr std::size_t kNameComparedMax = 128;
+
 std::string_view last_word(std::string_view path) {
   const std::size_t dot = path.rfind('.');
   return dot == std::string_view::npos ? path : path.substr(dot + 1);
@@ -28,17 +31,6 @@ std::size_t edits(std::string_view a, std::string_view b) {
     }
   }
   return row.back();
-}
-
-std::vector<std::string_view> comma_separated(std::string_view text) {
-  std::vector<std::string_view> parts;
-  std::size_t from = 0;
-  while (from <= text.size()) {
-    const std::size_t comma = std::min(text.find(',', from), text.size());
-    parts.push_back(text.substr(from, comma - from));
-    from = comma + 1;
-  }
-  return parts;
 }
 
 }  // namespace
@@ -91,9 +83,14 @@ std::string names_below(std::string_view section) {
   return names;
 }
 
+std::string_view nearest_word(std::string_view word, std::span<const std::string_view> among) {
+  word = word.substr(0, kNameComparedMax);
+  return *std::min_element(among.begin(), among.end(),
+                           [word](std::string_view a, std::string_view b) { return edits(word, a) < edits(word, b); });
+}
+
 std::string nearest_key(std::string_view path, Nearest among) {
-  constexpr std::size_t kPathShownMax = 128;
-  path = path.substr(0, kPathShownMax);
+  path = path.substr(0, kNameComparedMax);
   std::string_view best;
   std::size_t best_edits = std::numeric_limits<std::size_t>::max();
   const auto consider = [&](std::string_view candidate) {
@@ -105,8 +102,8 @@ std::string nearest_key(std::string_view path, Nearest among) {
   };
   for (const Key& key : schema()) {
     consider(key.path);
-    const std::size_t dot = key.path.find('.');
-    if (among == Nearest::kKeysAndSections && dot != std::string::npos) {
+    if (among == Nearest::kKeys) continue;
+    for (std::size_t dot = key.path.find('.'); dot != std::string::npos; dot = key.path.find('.', dot + 1)) {
       consider(std::string_view(key.path).substr(0, dot));
     }
   }
@@ -117,27 +114,10 @@ void Configuration::assign(const Key& key, const Value& value, Origin origin) {
   Problem problem = key.set(settings, value);
   if (!problem.text.empty()) {
     if (problem.line > 0) origin.line = problem.line;
-    throw ConfigError(origin.text() + ": " + key.path + ": " + problem.text + "; allowed: " + key.allowed);
+    const std::string& allowed = problem.allowed.empty() ? key.allowed : problem.allowed;
+    throw ConfigError(origin.text() + ": " + key.path + problem.part + ": " + problem.text + "; allowed: " + allowed);
   }
   origins.insert_or_assign(key.path, std::move(origin));
-}
-
-Value value_from_text(const Key& key, std::string_view text) {
-  const Value::Kind kind = key.print(Settings{}).kind;
-  if (kind == Value::Kind::kScalar || text.empty()) {
-    return text.empty() && kind != Value::Kind::kScalar ? Value::of(kind) : Value::scalar(std::string(text));
-  }
-  Value value = Value::of(kind);
-  for (const std::string_view part : comma_separated(text)) {
-    if (kind == Value::Kind::kList) {
-      value.items.push_back(Value::scalar(std::string(part)));
-      continue;
-    }
-    const std::size_t equals = part.find('=');
-    if (equals == std::string_view::npos) return Value::scalar(std::string(text));
-    value.entries.push_back({std::string(part.substr(0, equals)), 0, Value::scalar(std::string(part.substr(equals + 1)))});
-  }
-  return value;
 }
 
 void throw_unknown_key(const Origin& origin, std::string_view path) {

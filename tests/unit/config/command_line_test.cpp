@@ -100,6 +100,23 @@ TEST_CASE("--set takes every key, and the last one wins") {
   CHECK(parsed({"--upstream=redis://a", "--set=upstream.url=redis://b"}).settings.upstream.url.endpoints[0].host == "b");
 }
 
+TEST_CASE("namespaces of a flag replace those of the file") {
+  const TempDir directory;
+  const std::string file =
+      directory.write("n.yaml", "upstream: {url: 'redis://h'}\nnamespaces: [ {prefix: a}, {prefix: b} ]\n");
+  CHECK(parsed({"--config", file}).settings.namespaces.size() == 2);
+  const CommandLine result = parsed({"--config", file, "--set", "namespaces=[{prefix: \"c=,\", max_stale: 1h}]"});
+  REQUIRE(result.settings.namespaces.size() == 1);
+  CHECK(result.settings.namespaces[0].prefix == "c=,");
+  CHECK(result.settings.namespaces[0].max_stale == milliseconds{3'600'000});
+  CHECK(result.origins.at("namespaces").text() == "--set");
+  CHECK(parsed({"--config", file, "--set=namespaces="}).settings.namespaces.empty());
+  CHECK_THAT(error_of({"--set", "namespaces=[{prefix: a, ttl: 1s}]"}),
+             StartsWith("--set: namespaces[0]: unknown key \"ttl\"; the nearest known key is l1_ttl; allowed: prefix, "));
+  CHECK_THAT(error_of({"--set", "coherence.bus=redis"}),
+             StartsWith("--set: coherence.bus: is a section; allowed: one of its keys, type, channel"));
+}
+
 TEST_CASE("actions") {
   const auto action = [](Strings arguments) { return parsed(std::move(arguments)).action; };
   CHECK(action({"--check-config", "--upstream=redis://h"}) == Action::kCheck);

@@ -33,6 +33,8 @@ TEST_CASE("every key has a variable of its own") {
       "NEARCACHED_LISTEN=127.0.0.1:1,unix:/run/n.sock",
       "NEARCACHED_METRICS__LABELS=service=api,zone=a=b",
       "NEARCACHED_ADMIN__LISTEN=off",
+      "NEARCACHED_COHERENCE__BUS__TYPE=redis",
+      "NEARCACHED_NAMESPACES=[{\"prefix\":\"a:\",\"consistency\":\"strict\"}, {prefix: 'b,', l1_ttl: 5s}]",
   });
   const Settings& settings = configuration.settings;
   CHECK(settings.threads == 2);
@@ -42,6 +44,12 @@ TEST_CASE("every key has a variable of its own") {
   CHECK(settings.listen == std::vector<Endpoint>{{"127.0.0.1", 1}, {"/run/n.sock", 0}});
   CHECK(settings.metrics.labels == std::map<std::string, std::string>{{"service", "api"}, {"zone", "a=b"}});
   CHECK_FALSE(settings.admin.enabled);
+  CHECK(settings.coherence.bus.type == BusType::kRedis);
+  REQUIRE(settings.namespaces.size() == 2);
+  CHECK(settings.namespaces[0].prefix == "a:");
+  CHECK(settings.namespaces[0].consistency == tiers::Consistency::kStrict);
+  CHECK(settings.namespaces[1].prefix == "b,");
+  CHECK(settings.namespaces[1].l1_ttl == milliseconds{5000});
   CHECK(configuration.origins.at("threads").text() == "NEARCACHED_THREADS");
 }
 
@@ -65,6 +73,18 @@ TEST_CASE("a wrong value names the variable, the key and what is allowed") {
              StartsWith("NEARCACHED_METRICS__LABELS: metrics.labels: \"api\" is not a map of labels"));
   CHECK_THAT(error_of({"NEARCACHED_METRICS__LABELS=a=1,a=2"}),
              StartsWith("NEARCACHED_METRICS__LABELS: metrics.labels: label a is given twice"));
+}
+
+TEST_CASE("wrong namespaces name the variable, the entry and what is allowed, and no line") {
+  CHECK_THAT(error_of({"NEARCACHED_NAMESPACES=\n- prefix: a\n  l1_ttl: 5\n"}),
+             StartsWith("NEARCACHED_NAMESPACES: namespaces[0].l1_ttl: \"5\" has no unit; allowed: a number with its unit"));
+  CHECK_THAT(error_of({"NEARCACHED_NAMESPACES=[{prefix: a}, {prefix: a}]"}),
+             StartsWith("NEARCACHED_NAMESPACES: namespaces[1].prefix: \"a\" is given twice, before in namespaces[0]"));
+  CHECK_THAT(error_of({"NEARCACHED_NAMESPACES=a:,b:"}),
+             StartsWith("NEARCACHED_NAMESPACES: namespaces: a map is not a list of maps"));
+  CHECK_THAT(error_of({"NEARCACHED_NAMESPACES=[{prefix: a"}),
+             StartsWith("NEARCACHED_NAMESPACES: namespaces: a key is a list, or a bracket is not closed"));
+  CHECK(applied({"NEARCACHED_NAMESPACES="}).settings.namespaces.empty());
 }
 
 TEST_CASE("an unknown variable is an error that names the nearest one") {

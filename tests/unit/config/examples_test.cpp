@@ -6,6 +6,7 @@
 #include "config/container_limits.hpp"
 #include "config/environment.hpp"
 #include "config/loader.hpp"
+#include "config/policies.hpp"
 #include "config/validate.hpp"
 #include "tests/unit/config/environment_list.hpp"
 
@@ -27,7 +28,7 @@ TEST_CASE("every example is a valid configuration of a small container") {
     CHECK_NOTHROW(resolve(configuration.settings, limits, configuration.origins));
     ++examples;
   }
-  CHECK(examples == 3);
+  CHECK(examples == 4);
 }
 
 TEST_CASE("minimal.yaml sets the upstream and nothing else") {
@@ -35,6 +36,21 @@ TEST_CASE("minimal.yaml sets the upstream and nothing else") {
   load_file(configuration, kExamples + "minimal.yaml");
   CHECK(configuration.origins.size() == 1);
   CHECK(configuration.origins.count("upstream.url") == 1);
+}
+
+TEST_CASE("namespaces.yaml shows every level, and the longest prefix counts") {
+  Configuration configuration;
+  load_file(configuration, kExamples + "namespaces.yaml");
+  const tiers::Policies policies = make_policies(configuration.settings);
+  CHECK(policies.of("lock:1").consistency == tiers::Consistency::kStrict);
+  CHECK(policies.of("job:1").consistency == tiers::Consistency::kCausal);
+  CHECK(policies.of("price:1").consistency == tiers::Consistency::kBounded);
+  CHECK(policies.of("price:1").max_staleness_us == 250'000);
+  CHECK(policies.of("catalogue:1").consistency == tiers::Consistency::kStaleOk);
+  CHECK(policies.of("catalogue:1").max_stale_us == 600'000'000);
+  CHECK(policies.of("catalogue:stock:1").consistency == tiers::Consistency::kBounded);
+  CHECK(policies.of("catalogue:stock:1").l1_ttl_us == 5'000'000);
+  CHECK(policies.of("other").max_staleness_us == 1'000'000);
 }
 
 TEST_CASE("kubernetes.yaml is reached by probes and scrapes, takes its password from the environment, and holds none") {

@@ -27,7 +27,15 @@ TEST_CASE("both ends of each range are allowed, one step beyond is not") {
       {"l1.max_items", {"0", "1000000000"}, {"1000000001", "unlimited"}},
       {"l1.ttl", {"1ms", "168h"}, {"0s", "169h", "7d"}},
       {"l1.soft_limit", {"0.1", "1", "1.0"}, {"0.09", "1.01", "0", "80%"}},
+      {"coherence.mode", {"auto", "tracking", "bus", "ttl"}, {"", "none", "TTL", "redis"}},
+      {"coherence.consistency", {"strict", "causal", "bounded", "stale_ok"}, {"", "stale", "Bounded", "eventual"}},
       {"coherence.max_staleness", {"30ms", "1m"}, {"29ms", "61s"}},
+      {"coherence.max_stale", {"1ms", "168h"}, {"0s", "169h", "off"}},
+      {"coherence.refill_max", {"1", "100000"}, {"0", "100001", "auto"}},
+      {"coherence.audit_one_in", {"0", "1", "1000000000"}, {"1000000001", "off", "-1"}},
+      {"coherence.audit_per_second", {"1", "100000"}, {"0", "100001"}},
+      {"coherence.bus.type", {"none", "redis"}, {"", "nats", "kafka", "off"}},
+      {"coherence.bus.channel", {"a", "a:b c", "[x]"}, {"", "{a}", "a{", "}", "a\nb", "\x7f"}},
       {"limits.buffer_bytes", {"auto", "16MB"}, {"0", "15MB"}},
       {"limits.idle_timeout", {"0s", "0ms", "1s", "168h"}, {"0", "999ms", "169h", "off"}},
       {"limits.tcp_keepalive", {"0s", "1s", "24h"}, {"1ms", "25h"}},
@@ -50,6 +58,19 @@ TEST_CASE("zero is only allowed where it means something, and the message says w
   CHECK(find_key("l1.max_items")->allowed == "a whole number from 0 to 1000000000 (0: unlimited)");
   CHECK(find_key("limits.clients")->allowed == "a whole number from 1 to 1000000");
   CHECK(find_key("l1.max_item_bytes")->allowed == "a number of bytes with optional KB, MB or GB, from 64 to 512MB");
+}
+
+TEST_CASE("a channel has at most 128 bytes, and one that is refused changes nothing") {
+  CHECK(problem_of("coherence.bus.channel", std::string(128, 'c')) == "");
+  Settings settings;
+  for (const std::string& text : {std::string(129, 'c'), std::string("{c}"), std::string()}) {
+    CHECK(find_key("coherence.bus.channel")->set(settings, Value::scalar(text)).text != "");
+    CHECK(settings.coherence.bus.channel == "nearcached:invalidation");
+  }
+}
+
+TEST_CASE("what the mode of nobody telling means for staleness is said where l1.ttl is") {
+  CHECK_THAT(find_key("l1.ttl")->description, Catch::Contains("In ttl and bus mode it is the bound"));
 }
 
 TEST_CASE("labels are what Prometheus takes") {

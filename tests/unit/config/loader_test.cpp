@@ -100,6 +100,24 @@ TEST_CASE("the line is that of the wrong part, not of the key above it") {
   CHECK_THAT(error_of("threads:\n\n  lots\n"), StartsWith("nearcached.yaml:3: threads: \"lots\""));
 }
 
+TEST_CASE("a section inside a section") {
+  const Configuration configuration = loaded("coherence:\n  mode: bus\n  bus:\n    type: redis\n    channel: \"a b\"\n");
+  CHECK(configuration.settings.coherence.mode == CoherenceMode::kBus);
+  CHECK(configuration.settings.coherence.bus.type == BusType::kRedis);
+  CHECK(configuration.settings.coherence.bus.channel == "a b");
+  CHECK(configuration.origins.at("coherence.bus.channel").text() == "nearcached.yaml:5");
+  CHECK(loaded("coherence: {bus: {}}").origins.empty());
+  CHECK_THAT(error_of("coherence:\n  bus: redis\n"),
+             Equals("nearcached.yaml:2: coherence.bus: \"redis\" is not a map of keys; allowed: type, channel"));
+  CHECK_THAT(
+      error_of("coherence:\n  bus:\n    chanel: x\n"),
+      Equals("nearcached.yaml:3: unknown key \"coherence.bus.chanel\"; the nearest known key is coherence.bus.channel"));
+  CHECK_THAT(error_of("coherence:\n  bus:\n    channel: 'a{b'\n"),
+             StartsWith("nearcached.yaml:3: coherence.bus.channel: \"a{b\" can't be the name of a channel; allowed: "));
+  CHECK_THAT(error_of("coherence:\n  bus.type: redis\n"),
+             StartsWith("nearcached.yaml:2: coherence.bus.type: is written with a dot"));
+}
+
 TEST_CASE("a key without a value is reported at its own line") {
   CHECK_THAT(error_of("l1:\n  ttl:\n\n\nlog:\n  level: info\n"),
              StartsWith("nearcached.yaml:2: l1.ttl: has no value; allowed: "));
@@ -119,14 +137,15 @@ TEST_CASE("an unknown key names the nearest known one") {
 }
 
 TEST_CASE("keys of what is not built are unknown") {
-  for (const char* text : {"namespaces: []", "resilience: {}", "hot_keys: {}", "l1: {compression: {}}",
-                           "upstream: {tls: {}}", "l1: {shards: 4}", "coherence: {bus: {}}", "admin: {token_file: x}",
-                           "metrics: {per_key_top: 1}", "upstream: {pinned_pool: {}}"}) {
+  for (const char* text :
+       {"write_behind: {}", "resilience: {}", "hot_keys: {}", "l1: {compression: {}}", "upstream: {tls: {}}",
+        "l1: {shards: 4}", "coherence: {bus: {servers: x}}", "admin: {token_file: x}", "negative: {}",
+        "metrics: {per_key_top: 1}", "upstream: {pinned_pool: {}}"}) {
     CAPTURE(text);
     CHECK_THAT(error_of(text), Contains("unknown key"));
   }
-  for (const char* mode : {"bus", "ttl"})
-    CHECK_THAT(error_of(std::string("coherence: {mode: ") + mode + "}"), Contains("is not auto"));
+  for (const char* type : {"nats", "kafka"})
+    CHECK_THAT(error_of(std::string("coherence: {bus: {type: ") + type + "}}"), Contains("is not none or redis"));
 }
 
 TEST_CASE("a key given twice is an error with both lines") {
@@ -210,6 +229,33 @@ TEST_CASE("a truncated file is an error or a prefix, never anything else") {
 TEST_CASE("secrets are not repeated in errors") {
   CHECK_THAT(error_of("upstream: { url: \"redis://u:s3cret@h:0\" }"), Contains("<redacted>@h:0") && !Contains("s3cret"));
   CHECK_THAT(error_of("upstream: { password: \"" + std::string(5000, 's') + "\" }"), Contains("longer") && !Contains("sss"));
+}
+
+TEST_CASE("a value in one piece of text is split at commas, or YAML, as its key wants it") {
+  const Origin origin{"--set", 0};
+  const Value list = value_from_text(*find_key("listen"), "[::1]:1,a:2", origin);
+  REQUIRE(list.items.size() == 2);
+  CHECK(list.items[0].text == "[::1]:1");
+  CHECK(value_from_text(*find_key("upstream.password"), "[a,b", origin).text == "[a,b");
+  const Key& namespaces = *find_key("namespaces");
+  const Value maps = value_from_text(namespaces, "\n\n[{prefix: 'a,b=c', consistency: strict}]", origin);
+  REQUIRE(maps.items.size() == 1);
+  CHECK(maps.items[0].line == 0);
+  REQUIRE(maps.items[0].entries.size() == 2);
+  CHECK(maps.items[0].entries[0].name == "prefix");
+  CHECK(maps.items[0].entries[0].line == 0);
+  CHECK(maps.items[0].entries[0].value.text == "a,b=c");
+  CHECK(value_from_text(namespaces, "", origin).kind == Value::Kind::kList);
+  CHECK(value_from_text(namespaces, " ", origin).kind == Value::Kind::kNull);
+  const auto error = [&](const std::string& text) {
+    return message_of<ConfigError>([&] { static_cast<void>(value_from_text(namespaces, text, origin)); });
+  };
+  CHECK_THAT(error("[{prefix: a"), StartsWith("--set: namespaces: a key is a list, or a bracket is not closed"));
+  CHECK_THAT(error("- prefix: \"a"), StartsWith("--set: namespaces: not valid YAML: "));
+  CHECK_THAT(error("[{prefix: a, prefix: b}]"), Equals("--set: namespaces: prefix: given twice; allowed: once"));
+  CHECK_THAT(error(std::string(17, '[') + std::string(17, ']')), StartsWith("--set: namespaces: nested too deeply"));
+  CHECK_THAT(error("[&a x, *a]"), StartsWith("--set: namespaces: an alias"));
+  CHECK_THAT(error("[]\n---\n[]"), StartsWith("--set: namespaces: a second document"));
 }
 
 TEST_CASE("a file that can't be read says so") {

@@ -20,7 +20,8 @@ TEST_CASE("what is printed can be loaded again and then prints the same") {
 listen: [ "[::1]:7000", "unix:/run/a b.sock", 'unix:/quote"back\slash' ]
 upstream: { url: "redis://h:1/2", username: "null", password_file: "/etc/it's: \"x\" #1", command_timeout: 1500ms, swapdb: never }
 l1: { enabled: false, max_bytes: 2000001, max_items: 5, soft_limit: 0.75, ttl: 90m }
-coherence: { mode: tracking, max_staleness: 30ms }
+coherence: { mode: bus, consistency: causal, max_staleness: 30ms, max_stale: 168h, refill_max: 1, audit_one_in: 0, bus: { type: redis, channel: "a: b" } }
+namespaces: [ { l1_ttl: 90m, prefix: "b:", consistency: stale_ok }, { prefix: "a" } ]
 limits: { buffer_bytes: 16MB, idle_timeout: 1h, tcp_keepalive: 0s }
 admin: { listen: off }
 metrics: { labels: { service: "~", zone: "a, b: {c}", empty: "", umlaut: "ö" } }
@@ -33,6 +34,14 @@ log: { level: error, format: json }
   CHECK(again.settings.upstream.username == "null");
   CHECK(again.settings.upstream.password_file == "/etc/it's: \"x\" #1");
   CHECK(again.settings.l1.store.max_bytes == 2'000'001);
+  CHECK(again.settings.coherence.mode == CoherenceMode::kBus);
+  CHECK(again.settings.coherence.consistency == tiers::Consistency::kCausal);
+  CHECK(again.settings.coherence.bus.type == BusType::kRedis);
+  CHECK(again.settings.coherence.bus.channel == "a: b");
+  CHECK(again.settings.coherence.audit_one_in == 0);
+  REQUIRE(again.settings.namespaces.size() == 2);
+  CHECK(again.settings.namespaces[0].prefix == "b:");
+  CHECK(again.settings.namespaces[0].l1_ttl == std::chrono::minutes{90});
   CHECK(again.settings.metrics.labels == configuration.settings.metrics.labels);
   CHECK(again.origins.size() == schema().size());
 }
@@ -45,6 +54,31 @@ TEST_CASE("defaults print as the words and units of the documentation") {
                            "  swapdb: unknown\n", "  level: info\n", "  idle_timeout: 0s\n", "  password: \"\"\n"}) {
     CHECK_THAT(printed, Contains(line));
   }
+}
+
+TEST_CASE("a section inside a section is indented below it, and opened once") {
+  const std::string printed = print_config(Settings{});
+  CHECK_THAT(printed,
+             Contains("\n  audit_per_second: 100\n  bus:\n    type: none\n    channel: \"nearcached:invalidation\"\n"
+                      "namespaces: []\nlimits:\n  clients: 10000\n"));
+  CHECK(section_lines("", "a.b.c") == "a:\n  b:\n");
+  CHECK(section_lines("a.x", "a.b.c") == "  b:\n");
+  CHECK(section_lines("a.b.x", "a.b.c") == "");
+  CHECK(section_lines("ab.c", "a.c") == "a:\n");
+  CHECK(section_lines("a.b.c", "a.d") == "");
+  CHECK(section_lines("a.b", "c") == "");
+  CHECK(indentation("a") == "");
+  CHECK(indentation("a.b.c") == "    ");
+  CHECK(own_name("a.b.c") == "c");
+  CHECK(own_name("a") == "a");
+}
+
+TEST_CASE("each namespace is printed on a line of its own, without what it does not give") {
+  const std::string printed =
+      print_config(loaded("namespaces: [{prefix: 'b:', max_stale: 60m}, {consistency: strict, prefix: a}]").settings);
+  CHECK_THAT(
+      printed,
+      Contains("\nnamespaces:\n  - { prefix: \"b:\", max_stale: 1h }\n  - { prefix: a, consistency: strict }\nlimits:\n"));
 }
 
 TEST_CASE("secrets are never printed") {

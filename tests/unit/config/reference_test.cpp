@@ -7,6 +7,7 @@
 #include <string>
 
 #include "config/loader.hpp"
+#include "config/namespaces.hpp"
 #include "config/print.hpp"
 #include "config/validate.hpp"
 
@@ -15,8 +16,10 @@ namespace {
 
 const std::string kManual = std::string(NEARCACHED_SOURCE_DIR) + "/docs/configuration.md";
 const std::string kFullExample = std::string(NEARCACHED_SOURCE_DIR) + "/config/examples/full.yaml";
-const std::string kBegin = "<!-- keys: begin, written from the schema -->\n";
-const std::string kEnd = "<!-- keys: end -->\n";
+
+// A part of the manual that is written from the schema stands between these.
+std::string begin_of(const std::string& part) { return "<!-- " + part + ": begin, written from the schema -->\n"; }
+std::string end_of(const std::string& part) { return "<!-- " + part + ": end -->\n"; }
 
 std::string read(const std::string& path) {
   std::ostringstream content;
@@ -52,34 +55,44 @@ std::string full_example() {
   std::string text =
       "# Every key, at its default. Only upstream.url must be given.\n"
       "# Written from the schema; see docs/configuration.md.\n";
-  std::string section;
+  std::string previous;
   for (const Key& key : schema()) {
-    const std::size_t dot = key.path.find('.');
-    const std::string indent = dot == std::string::npos ? "" : "  ";
-    const std::string name = dot == std::string::npos ? key.path : key.path.substr(dot + 1);
-    const std::string now = dot == std::string::npos ? "" : key.path.substr(0, dot);
-    text += "\n";
-    if (now != section) text += now + ":\n";
-    section = now;
+    const std::string indent = indentation(key.path);
+    text += "\n" + section_lines(previous, key.path);
     text += indent + "# " + key.description + "\n" + indent + "# Allowed: " + key.allowed + ".\n";
     const Value value = key.example.empty() ? key.print(Settings{}) : Value::scalar(key.example);
-    text += indent + name + ": " + yaml_text(value) + "\n";
+    text += indent + std::string(own_name(key.path)) + ": " + yaml_text(value) + "\n";
+    previous = key.path;
   }
   return text;
 }
 
-// The manual with the table in its place; empty if it has no place for one.
-std::string manual_with_table(const std::string& manual) {
-  const std::size_t begin = manual.find(kBegin);
-  const std::size_t end = manual.find(kEnd);
-  if (begin == std::string::npos || end == std::string::npos || end < begin) return {};
-  return manual.substr(0, begin + kBegin.size()) + reference_table() + manual.substr(end);
+std::string namespace_table() {
+  std::string text = "| name | where it is not given | allowed | what it is |\n|---|---|---|---|\n";
+  for (const NamespaceField& field : namespace_fields()) {
+    const std::string otherwise = field.otherwise.empty() ? "required" : "`" + std::string(field.otherwise) + "`";
+    text += "| `" + std::string(field.name) + "` | " + otherwise + " | " + table_cell(field.allowed) + " | " +
+            table_cell(std::string(field.description)) + " |\n";
+  }
+  return text;
 }
 
-TEST_CASE("the manual lists exactly the keys of the schema") {
+// The manual with `content` in its place; empty if it has no place for it.
+std::string with_part(const std::string& manual, const std::string& part, const std::string& content) {
+  const std::size_t begin = manual.find(begin_of(part));
+  const std::size_t end = manual.find(end_of(part));
+  if (begin == std::string::npos || end == std::string::npos || end < begin) return {};
+  return manual.substr(0, begin + begin_of(part).size()) + content + manual.substr(end);
+}
+
+std::string manual_with_tables(const std::string& manual) {
+  return with_part(with_part(manual, "keys", reference_table()), "namespaces", namespace_table());
+}
+
+TEST_CASE("the manual lists exactly the keys of the schema and the names in a namespace") {
   const std::string manual = read(kManual);
   REQUIRE_FALSE(manual.empty());
-  CHECK(manual == manual_with_table(manual));
+  CHECK(manual == manual_with_tables(manual));
 }
 
 TEST_CASE("full.yaml has every key at its default") {
@@ -93,7 +106,7 @@ TEST_CASE("full.yaml has every key at its default") {
 }
 
 TEST_CASE("write the reference anew", "[.][write-reference]") {
-  const std::string manual = manual_with_table(read(kManual));
+  const std::string manual = manual_with_tables(read(kManual));
   REQUIRE_FALSE(manual.empty());
   std::ofstream(kManual, std::ios::binary) << manual;
   std::ofstream(kFullExample, std::ios::binary) << full_example();

@@ -29,7 +29,15 @@ TEST_CASE("the keys are these and no others") {
                                        "l1.ttl",
                                        "l1.soft_limit",
                                        "coherence.mode",
+                                       "coherence.consistency",
                                        "coherence.max_staleness",
+                                       "coherence.max_stale",
+                                       "coherence.refill_max",
+                                       "coherence.audit_one_in",
+                                       "coherence.audit_per_second",
+                                       "coherence.bus.type",
+                                       "coherence.bus.channel",
+                                       "namespaces",
                                        "limits.clients",
                                        "limits.args",
                                        "limits.bulk_bytes",
@@ -69,7 +77,8 @@ TEST_CASE("every key refuses every kind of value but its own, and then changes n
     for (const Value::Kind kind : {Value::Kind::kNull, Value::Kind::kList, Value::Kind::kMap}) {
       CAPTURE(key.path);
       Settings settings;
-      const bool own = key.print(Settings{}).kind == kind && kind == Value::Kind::kMap;
+      // A map or a list may be empty, but for listen.
+      const bool own = key.print(Settings{}).kind == kind && key.path != "listen";
       CHECK(key.set(settings, Value::of(kind, 3)).text.empty() == own);
       CHECK(print_config(settings) == print_config(Settings{}));
     }
@@ -92,8 +101,30 @@ TEST_CASE("the nearest key is found by path and by last word") {
   CHECK(nearest_key("max_staleness", Nearest::kKeys) == "coherence.max_staleness");
   CHECK(nearest_key("upstream.ttl", Nearest::kKeys) == "l1.ttl");
   CHECK(nearest_key("limit", Nearest::kKeysAndSections) == "limits");
+  CHECK(nearest_key("coherence.buss", Nearest::kKeysAndSections) == "coherence.bus");
+  CHECK(nearest_key("coherence.bus.chanel", Nearest::kKeysAndSections) == "coherence.bus.channel");
   CHECK(find_key(nearest_key("", Nearest::kKeys)) != nullptr);
   CHECK(find_key(nearest_key(std::string(1'000'000, 'x'), Nearest::kKeys)) != nullptr);
+}
+
+TEST_CASE("the nearest word takes the least edits, the first of several") {
+  const std::string_view words[] = {"prefix", "suffix", "l1_ttl"};
+  CHECK(nearest_word("prefx", words) == "prefix");
+  CHECK(nearest_word("sufix", words) == "suffix");
+  CHECK(nearest_word("ttl", words) == "l1_ttl");
+  CHECK(nearest_word("_refix", words) == "prefix");
+  CHECK(nearest_word("", words) == "prefix");
+  CHECK(nearest_word(std::string(1'000'000, 'l'), words) == "l1_ttl");
+}
+
+TEST_CASE("a problem of a part is reported with the part's place, and with what is allowed there") {
+  Key key = *find_key("threads");
+  key.set = [](Settings&, const Value&) -> Problem { return {"is odd", 7, "[3].x", "even ones"}; };
+  Configuration configuration;
+  CHECK(message_of<ConfigError>([&] {
+          configuration.assign(key, Value::scalar("1"), {"n.yaml", 4});
+        }) == "n.yaml:7: threads[3].x: is odd; allowed: even ones");
+  CHECK(configuration.origins.empty());
 }
 
 TEST_CASE("sections and what is below them") {
@@ -103,8 +134,13 @@ TEST_CASE("sections and what is below them") {
   CHECK_FALSE(is_section("threads"));
   CHECK_FALSE(is_section("l1.ttl"));
   CHECK_FALSE(is_section("l1."));
+  CHECK(is_section("coherence.bus"));
+  CHECK_FALSE(is_section("coherence.bus.type"));
+  CHECK_FALSE(is_section("namespaces"));
   CHECK(names_below("log") == "level, format");
-  CHECK(names_below("") == "threads, listen, upstream, l1, coherence, limits, admin, metrics, log");
+  CHECK(names_below("coherence.bus") == "type, channel");
+  CHECK_THAT(names_below("coherence"), Contains("mode, consistency") && Contains(", bus") && !Contains("channel"));
+  CHECK(names_below("") == "threads, listen, upstream, l1, coherence, namespaces, limits, admin, metrics, log");
 }
 
 TEST_CASE("the last assignment wins and is the one that is remembered") {

@@ -61,6 +61,16 @@ TEST_CASE("an entry is not larger than L1") {
   CHECK(error_of("l1: { enabled: false, max_bytes: 10MB, max_item_bytes: 11MB }").empty());
 }
 
+TEST_CASE("every mode goes with every ttl, bus or none") {
+  for (const char* mode : {"auto", "tracking", "bus", "ttl"}) {
+    for (const char* type : {"none", "redis"}) {
+      CAPTURE(mode, type);
+      CHECK(error_of("coherence: { mode: " + std::string(mode) + ", bus: { type: " + type + " } }\nl1: { ttl: 1ms }\n")
+                .empty());
+    }
+  }
+}
+
 TEST_CASE("clients and admin have addresses of their own") {
   CHECK_THAT(error_of("listen: [ 'a:1', '[::1]:9180' ]\nadmin:\n  listen: '[::1]:9180'\n"),
              Equals("n.yaml:4: admin.listen: \"[::1]:9180\" is in listen too; allowed: an address of its own, or off"));
