@@ -255,8 +255,9 @@ def findings(figures, options):
     if figures["stale_ok"]["errors"] or not figures["stale_ok"]["values"]:
         yield f"stale_ok: {figures['stale_ok']['errors']} errors and {figures['stale_ok']['values']} values during the outage"
     once = 2 * options.keys * options.sidecars
-    if figures["reload_gets"] - figures["given_up"] > once * HERD_TOLERANCE:
-        yield (f"a herd: {figures['reload_gets']} GETs reached the upstream, at most {figures['given_up']} of them sent and "
+    given_up = figures["given_up"] + options.refill_max * options.sidecars  # and the fills that the cut surprised
+    if figures["reload_gets"] - given_up > once * HERD_TOLERANCE:
+        yield (f"a herd: {figures['reload_gets']} GETs reached the upstream, at most {given_up} of them sent and "
                f"given up during the outage, where {once} were enough")
     if figures["in_flight_max"] > options.refill_max:
         yield f"{figures['in_flight_max']} fills in flight, {options.refill_max} allowed"

@@ -40,7 +40,7 @@ def reader(kind, *reads):
 class Judgement(unittest.TestCase):
     def figures(self, **changes):
         return {"unproven": 0, "oldest_ms": {"bounded": 999.0, "stale_ok": 59_000.0}, "back_in_time": 0,
-                "stale_ok": {"values": 10, "errors": 0}, "reload_gets": 4, "given_up": 0, "in_flight_max": 4, "steady_after_s": 1.0, **changes}
+                "stale_ok": {"values": 10, "errors": 0}, "reload_gets": 8, "given_up": 0, "in_flight_max": 4, "steady_after_s": 1.0, **changes}
 
     def test_nothing_is_found_where_everything_holds(self):
         self.assertEqual(list(outage.findings(self.figures(), options())), [])
@@ -48,14 +48,14 @@ class Judgement(unittest.TestCase):
     def test_each_broken_promise_is_found(self):
         for change in ({"unproven": 1}, {"back_in_time": 1}, {"oldest_ms": {"bounded": 1001.0, "stale_ok": 0.0}},
                        {"oldest_ms": {"bounded": 0.0, "stale_ok": 60_001.0}}, {"stale_ok": {"values": 10, "errors": 1}},
-                       {"stale_ok": {"values": 0, "errors": 0}}, {"reload_gets": 5}, {"in_flight_max": 5},
+                       {"stale_ok": {"values": 0, "errors": 0}}, {"reload_gets": 9}, {"in_flight_max": 5},
                        {"steady_after_s": None}):
             with self.subTest(change):
                 self.assertEqual(len(list(outage.findings(self.figures(**change), options()))), 1)
 
     def test_what_was_given_up_during_the_cut_is_no_herd_but_more_is(self):
-        self.assertEqual(list(outage.findings(self.figures(reload_gets=54, given_up=50), options())), [])
-        self.assertEqual(len(list(outage.findings(self.figures(reload_gets=55, given_up=50), options()))), 1)
+        self.assertEqual(list(outage.findings(self.figures(reload_gets=58, given_up=50), options())), [])
+        self.assertEqual(len(list(outage.findings(self.figures(reload_gets=59, given_up=50), options()))), 1)
 
     def test_reads_are_given_up_when_they_fail_or_outlast_the_cut(self):
         failed, outlasting, after = (CUT + 1, CUT + 2, None), (RESTORED - 1, RESTORED, 0), (RESTORED, RESTORED + 1, None)
