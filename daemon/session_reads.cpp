@@ -263,13 +263,18 @@ void Session::go_on_without_fill(std::uint64_t number, std::uint64_t part, std::
   const std::int64_t now_us = tiers::io::boot_us();
   const bool held = now_us - place.held_us >= kHeldUs;
   const bool in_time = now_us - place.asked_us < shared_.settings.upstream.command_timeout.count() * 1000;
-  const bool reachable = worker_.router().responsive(*lane_, read.slot, now_us);
+  const tiers::upstream::DataConnection* way = worker_.router().connection_for(*lane_, read.slot);
+  const bool reachable = way != nullptr && way->responsive(now_us);
   if (held && in_time && !reachable) {
     fill_or_forward(number, part, read);
-    return;
+  } else if (held && way != nullptr && way->silent(now_us)) {
+    // Not written to a node that does not answer: it would read all of it when it is back.
+    worker_.counters().timeouts.add();
+    on_failure(make_token(number, part), "ERR nearcached: timeout: no answer from " + way->endpoint().text(), false);
+  } else {
+    if (held && reachable) worker_.fills().pass_by(identity_, read.slot, now_us);
+    forward_read(number, part, read);
   }
-  if (held && reachable) worker_.fills().pass_by(identity_, read.slot, now_us);
-  forward_read(number, part, read);
 }
 
 void Session::on_fill(std::uint64_t token, bool answered, std::string_view bytes) {

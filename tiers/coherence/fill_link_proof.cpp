@@ -319,7 +319,7 @@ void FillLink::probe_done(std::int64_t sent_us, std::int64_t now_us) {
   if (bus && options_.cluster) subscribe(now_us);
   if (!source_known_) return;
   // Until the new channel is confirmed nobody here hears what is published on it.
-  const bool deaf = bus && (channels_.empty() || subscriptions_left_ != 0);
+  const bool deaf = bus && subscriptions_left_ != 0;
   if (!deaf) {
     std::int64_t proven_us = enforced(Rule::kProvenFromSending) ? sent_us : now_us;
     // A writer that is silent may have died between its write and its message.

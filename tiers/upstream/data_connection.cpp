@@ -52,9 +52,9 @@ void DataConnection::enqueue(const RequestMeta& meta, std::string_view bytes, Ro
   pending_.push({meta, bytes.size(), now_us, role});
 }
 
-bool DataConnection::responsive(std::int64_t now_us) const {
-  if (state_ != State::kReady || last_progress_us_ < opened_us_) return false;
-  return pending_.empty() || now_us - std::max(pending_.front().sent_us, last_progress_us_) < kSilentUs;
+bool DataConnection::silent(std::int64_t now_us) const {
+  return state_ == State::kReady && !pending_.empty() &&
+         now_us - std::max(pending_.front().sent_us, last_progress_us_) >= kSilentUs;
 }
 
 void DataConnection::open(std::int64_t now_us) {

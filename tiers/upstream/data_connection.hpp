@@ -70,8 +70,12 @@ class DataConnection final : public io::StreamOwner {
   // False while it waits before it connects again: whoever sends now is told on_not_executed at the next tick.
   [[nodiscard]] bool available(std::int64_t now_us) const { return state_ != State::kClosed || now_us >= retry_at_us_; }
   [[nodiscard]] bool ready() const { return state_ == State::kReady; }
-  // The node has answered on it, and does not owe an answer for kSilentUs: a node that is stopped still accepts connections.
-  [[nodiscard]] bool responsive(std::int64_t now_us) const;
+  // The node owes an answer for kSilentUs: one that is stopped still accepts connections and bytes.
+  [[nodiscard]] bool silent(std::int64_t now_us) const;
+  // It has answered on this connection, and is not silent.
+  [[nodiscard]] bool responsive(std::int64_t now_us) const {
+    return state_ == State::kReady && last_progress_us_ >= opened_us_ && !silent(now_us);
+  }
   [[nodiscard]] bool full() const { return pending_.size() + waiting_.size() >= options_.pending_max; }
   [[nodiscard]] std::size_t pending() const { return pending_.size() + waiting_.size(); }
   [[nodiscard]] std::uint64_t requests() const { return requests_; }

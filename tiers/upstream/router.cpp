@@ -123,11 +123,6 @@ bool Router::congested(Lane& lane, std::uint32_t slot) const {
   return connection != nullptr && connection->full();
 }
 
-bool Router::responsive(const Lane& lane, std::uint32_t slot, std::int64_t now_us) const {
-  const DataConnection* connection = connection_for(lane, slot);
-  return connection != nullptr && connection->responsive(now_us);
-}
-
 void Router::wait(const DataConnection& from, RequestMeta meta, std::string_view bytes, std::string_view error,
                   std::int64_t now_us, const Endpoint& target) {
   meta.sink->on_rerouted(meta.token);

@@ -78,8 +78,8 @@ class Router final : public DataConnectionOwner {
   void send_to(Lane& lane, std::size_t primary, RequestMeta meta, std::string_view bytes, std::int64_t now_us);
   // The connection for that slot takes no more for now: stop reading clients.
   [[nodiscard]] bool congested(Lane& lane, std::uint32_t slot) const;
-  // The slot's node answers at this moment, as far as its connection shows.
-  [[nodiscard]] bool responsive(const Lane& lane, std::uint32_t slot, std::int64_t now_us) const;
+  // What the connection to the slot's node shows of it at this moment; nothing: there is none.
+  [[nodiscard]] const DataConnection* connection_for(const Lane& lane, std::uint32_t slot) const;
 
   void flush();
   void tick(std::int64_t now_us);
@@ -94,7 +94,6 @@ class Router final : public DataConnectionOwner {
                      std::string_view line) override;
   void on_trouble(DataConnection& from, std::string_view what) override;
 
-  [[nodiscard]] const DataConnection* connection_for(const Lane& lane, std::uint32_t slot) const;
   [[nodiscard]] std::size_t primary_for(const RequestMeta& meta) const;
   [[nodiscard]] bool is_primary(const Endpoint& endpoint) const;
   [[nodiscard]] bool somebody_waits(const RequestMeta& meta) const;
