@@ -114,6 +114,12 @@ struct ClusterBus {
     REQUIRE(h.feed(view_of("100-16383")));
     REQUIRE(h.link.state() == FillLinkState::kServing);
   }
+  // Past the gap that every subscription ends its first silence_us with: from then on each probe proves anew.
+  void settle() {
+    for (int i = 0; i < 4; ++i) probe_with("100-16383");
+    REQUIRE(h.link.bus_gaps() == 1);
+    REQUIRE(h.links.proven_us(h.row) == h.now);
+  }
   [[nodiscard]] static std::string channel(std::uint16_t slot) { return sharded_channel("near", slot); }
   bool subscribed_to(std::uint16_t slot) {
     std::vector<Command> expected{{"SUBSCRIBE", channel(slot)}};
@@ -328,6 +334,16 @@ TEST_CASE("a message ahead of the subscription's confirmation does no harm and i
   CHECK(h.installable());
 }
 
+TEST_CASE("a subscription that was lost on its way is made anew on the next connection", "[fill_link][bus]") {
+  Harness h(on_bus());
+  h.link.connected(h.now);
+  REQUIRE(h.feed(hello_of("6.2.0") + kNoFieldExpiry));
+  h.lose();
+  h.link.connected(h.now);
+  REQUIRE(h.feed(hello_of("6.2.0") + kNoFieldExpiry + confirmed("subscribe", "near") + kHelloMaster));
+  CHECK(h.link.state() == FillLinkState::kServing);
+}
+
 TEST_CASE("a subscription that is not answered is given up", "[fill_link][bus]") {
   Harness h(on_bus());
   h.link.connected(h.now);
@@ -391,6 +407,7 @@ TEST_CASE("a node that is not fit or has no slots yet is asked until it is", "[f
 
 TEST_CASE("a channel that moves is subscribed to, a gap, and until that stands no proof", "[fill_link][bus]") {
   ClusterBus bus("7.0.15");
+  bus.settle();
   const Filled entry = bus.fill("k");
   const std::int64_t proven = bus.h.links.proven_us(bus.h.row);
   bus.probe_with("50-16383");
@@ -400,7 +417,7 @@ TEST_CASE("a channel that moves is subscribed to, a gap, and until that stands n
   bus.h.now += 1000;
   bus.confirm(50);
   CHECK_FALSE(bus.h.current(entry.basis, "k"));  // what was said there before we listened
-  CHECK(bus.h.link.bus_gaps() == 1);
+  CHECK(bus.h.link.bus_gaps() == 2);
   CHECK(bus.h.commands() == kClusterProbe);  // at once: nothing is proven
   const std::int64_t sent = bus.h.now;
   REQUIRE(bus.h.feed(view_of("50-16383")));
@@ -408,16 +425,17 @@ TEST_CASE("a channel that moves is subscribed to, a gap, and until that stands n
   // Back to a channel that it never left: nothing is missed there.
   bus.probe_with("100-16383");
   CHECK(bus.h.commands().empty());
-  CHECK(bus.h.link.bus_gaps() == 1);
+  CHECK(bus.h.link.bus_gaps() == 2);
 }
 
 TEST_CASE("a subscription that the server ends is a gap, and made anew where the view says", "[fill_link][bus]") {
   ClusterBus bus("7.0.15");
+  bus.settle();
   const Filled entry = bus.fill("k");
   const std::int64_t proven = bus.h.links.proven_us(bus.h.row);
   REQUIRE(bus.h.feed(confirmed("sunsubscribe", ClusterBus::channel(100))));
   CHECK_FALSE(bus.h.current(entry.basis, "k"));
-  CHECK(bus.h.link.bus_gaps() == 1);
+  CHECK(bus.h.link.bus_gaps() == 2);
   SECTION("elsewhere") {
     bus.probe_with("200-16383");
     CHECK(bus.subscribed_to(200));
@@ -431,7 +449,7 @@ TEST_CASE("a subscription that the server ends is a gap, and made anew where the
     CHECK(bus.subscribed_to(100));
     CHECK(bus.h.links.proven_us(bus.h.row) == proven);
     bus.confirm(100);
-    CHECK(bus.h.link.bus_gaps() == 2);
+    CHECK(bus.h.link.bus_gaps() == 3);
   }
   SECTION("the news of an older channel does not end the wait for the newer one") {
     bus.probe_with("200-16383");
@@ -449,6 +467,7 @@ TEST_CASE("a subscription that is sent elsewhere proves nothing and is made agai
       GENERATE(as<std::string>{}, "-MOVED 50 10.0.0.2:6379\r\n", "-CLUSTERDOWN The cluster is down\r\n");
   SECTION("while it serves") {
     ClusterBus bus("7.0.15");
+    bus.settle();
     const std::int64_t proven = bus.h.links.proven_us(bus.h.row);
     bus.probe_with("50-16383");
     REQUIRE(bus.subscribed_to(50));
@@ -490,6 +509,24 @@ TEST_CASE("a subscription that is sent elsewhere proves nothing and is made agai
     CHECK(h.link.state() == FillLinkState::kServing);
     CHECK(h.link.source() == ChangeSource::kBus);
   }
+}
+
+TEST_CASE("one of two subscriptions is none", "[fill_link][bus]") {
+  Harness h(on_bus(true));
+  h.link.connected(h.now);
+  const std::string channel = ClusterBus::channel(100);
+  REQUIRE(h.feed(hello_of("7.0.0") + kNoFieldExpiry + view_of("100-16383")));
+  h.commands();
+  REQUIRE(h.feed("-CLUSTERDOWN The cluster is down\r\n" + confirmed("ssubscribe", channel)));
+  CHECK(h.commands().empty());  // no source, nothing to prove
+  h.now += kStaleness / 3;
+  REQUIRE(h.link.tick(h.now));
+  REQUIRE(h.feed(view_of("100-16383")));
+  CHECK(h.link.state() == FillLinkState::kGreeting);
+  h.commands();
+  REQUIRE(h.feed(confirmed("subscribe", channel) + confirmed("ssubscribe", channel)));
+  REQUIRE(h.feed(view_of("100-16383")));
+  CHECK(h.link.state() == FillLinkState::kServing);
 }
 
 TEST_CASE("an ACL that takes the channels away falls back to the next source, and what was read dies", "[fill_link][bus]") {

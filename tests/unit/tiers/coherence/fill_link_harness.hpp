@@ -213,6 +213,7 @@ class Harness final : public FillLinkEvents {
     log.push_back("invalidated prefix " + std::string(prefix));
   }
   void on_gap() override { log.push_back("gap"); }
+  void on_slots_moved(std::size_t slots) override { log.push_back("slots moved " + std::to_string(slots)); }
   void on_invalidated_all() override { log.push_back("invalidated all"); }
   void on_state(FillLinkState state, std::string_view reason) override {
     log.push_back("state " + std::to_string(static_cast<int>(state)) + " " + std::string(reason));

@@ -297,6 +297,7 @@ TEST_CASE("a node that became a replica lost all its slots", "[fill_link]") {
   REQUIRE(h.feed(kHelloMaster + cluster_info("ok") + cluster_nodes("slave", "")));
   CHECK(h.epochs.of(0) != 0);
   CHECK(h.epochs.of(16383) != 0);
+  CHECK(h.log == std::vector<std::string>{"slots moved 16384"});
   CHECK_FALSE(h.submit("k"));
 }
 
@@ -384,6 +385,18 @@ TEST_CASE("a SWAPDB that trackers are not told of is seen in the server's counts
     REQUIRE(h.feed(kHelloMaster + command_stats(c.infos + 1, c.swaps)));
     CHECK(h.links.generation(h.row) == after);
   }
+}
+
+TEST_CASE("the counts of one connection are no measure for the next: another server may be there", "[fill_link]") {
+  Harness h(watching_swaps());
+  h.link.connected(h.now);
+  REQUIRE(h.feed(kGreeted + kHelloMaster + command_stats(5, 2)));
+  h.lose();
+  h.link.connected(h.now);
+  h.log.clear();
+  REQUIRE(h.feed(kGreeted + kHelloMaster + command_stats(1, 0)));
+  CHECK(h.link.state() == FillLinkState::kServing);
+  CHECK(h.log == std::vector<std::string>{"state 2 "});
 }
 
 TEST_CASE("the first INFO of a fresh server counts no INFO, the second one is no reset", "[fill_link]") {

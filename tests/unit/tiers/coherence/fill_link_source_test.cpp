@@ -177,7 +177,8 @@ TEST_CASE("a better source is asked for again, and what was read without it is d
     CHECK(h.link.source() == ChangeSource::kTtl);
     CHECK_FALSE(h.link.source_reason().empty());
     CHECK(h.installable());
-    CHECK(ask_again(h) == std::vector<Command>{{"CLIENT", "TRACKING", "ON"}});
+    CHECK(ask_again(h, kStaleness).empty());
+    CHECK(ask_again(h, FillLink::kBetterSourceUs - kStaleness) == std::vector<Command>{{"CLIENT", "TRACKING", "ON"}});
   }
   SECTION("granted") {
     REQUIRE(h.submit("between"));  // its GET is behind the tracking, its basis is not

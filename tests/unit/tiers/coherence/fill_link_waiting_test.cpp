@@ -255,6 +255,75 @@ TEST_CASE("a held read whose slot the node turns out not to have goes the ordina
   CHECK_FALSE(h.submit("there", 3, 100));
 }
 
+TEST_CASE("the slots of a lost connection turn nobody away from the next one", "[fill_link]") {
+  Harness h(Harness::in_cluster());
+  h.link.connected(h.now);
+  REQUIRE(h.feed(kGreeted + kHelloMaster + cluster_info("ok") + cluster_nodes("master", "0-99")));
+  CHECK_FALSE(h.submit("k", 1, 100));
+  h.lose();
+  REQUIRE(h.submit("k", 2, 100));
+  const std::uint32_t before = h.epochs.of(100);
+  h.serve(Harness::in_cluster());
+  CHECK(h.epochs.of(100) == before);  // not a slot that came: a node that was looked at anew
+  CHECK(h.link.reads_in_flight() == 1);
+}
+
+TEST_CASE("a read that waits while its slot gets another owner is not made here", "[fill_link]") {
+  SECTION("held: told at the next tick") {
+    Harness h(paced(2));
+    REQUIRE(h.submit("k", 1));
+    REQUIRE(h.link.tick(h.now));
+    CHECK(h.filled.empty());
+    h.epochs.bump(kSlot);
+    REQUIRE(h.link.tick(h.now));
+    REQUIRE(h.filled.size() == 1);
+    CHECK_FALSE(h.filled[0].answered);
+  }
+  SECTION("held: told when the link serves") {
+    Harness h(paced(2));
+    REQUIRE(h.submit("k", 1));
+    h.epochs.bump(kSlot);
+    REQUIRE(h.submit("k", 2));  // chosen by the newer topology: a read of its own
+    h.serve();
+    REQUIRE(h.filled.size() == 1);
+    CHECK(h.filled[0].tokens == Tokens{1});
+    CHECK_FALSE(h.filled[0].answered);
+    CHECK(h.link.reads_in_flight() == 1);
+    REQUIRE(h.feed(bulk("v") + ":-1\r\n"));
+    CHECK(h.filled[1].tokens == Tokens{2});
+    CHECK(h.filled[1].installable);
+  }
+  SECTION("paced") {
+    Harness h(paced(1));
+    h.serve();
+    REQUIRE(h.submit("a", 1));
+    REQUIRE(h.submit("k", 2));
+    h.epochs.bump(kSlot);
+    REQUIRE(h.feed(bulk("a") + ":-1\r\n"));
+    REQUIRE(h.filled.size() == 2);
+    CHECK_FALSE(h.filled[1].answered);
+    CHECK(h.link.reads_in_flight() == 0);
+  }
+}
+
+TEST_CASE("a read that was routed by an older topology is no entry, and none of a newer one joins it", "[fill_link]") {
+  Harness h(paced(8));
+  h.serve();
+  std::string command;
+  protocol::append_command(command, {"GET", "k"});
+  FillRead read{"k", Harness::hash("k"), kSlot, command, {}};
+  read.slot_epoch = h.epochs.of(kSlot);
+  h.epochs.bump(kSlot);
+  REQUIRE(h.link.submit(read, {nullptr, 1, 0}, h.now));
+  REQUIRE(h.submit("k", 2));
+  REQUIRE(h.feed(bulk("v") + ":-1\r\n" + bulk("w") + ":-1\r\n"));
+  REQUIRE(h.filled.size() == 2);
+  CHECK(h.filled[0].tokens == Tokens{1});
+  CHECK_FALSE(h.filled[0].installable);
+  CHECK(h.filled[1].tokens == Tokens{2});
+  CHECK(h.filled[1].installable);
+}
+
 TEST_CASE("whoever waits for a link that is refused is told at once, whoever comes then is refused", "[fill_link]") {
   SECTION("when the connection is closed") {
     Harness h(paced(2));
