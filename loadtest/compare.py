@@ -304,6 +304,12 @@ def report(options, plan, found, load_before):
     return "\n".join(lines) + "\n"
 
 
+def with_other_sections(path, text):
+    """What other measurements have written behind ours stays."""
+    _, heading, rest = (path.read_text() if path.exists() else "").partition("\n# Coherence\n")
+    return text + heading + rest
+
+
 def main():
     options = parse_arguments()
     require("redis-server", *([] if "twemproxy" in options.without else ["nutcracker"]))
@@ -315,7 +321,7 @@ def main():
     text = report(options, plan, found, load_before)
     print(text)
     if options.output:
-        options.output.write_text(text)
+        options.output.write_text(with_other_sections(options.output, text))
         print(f"written: {options.output}", file=sys.stderr)
 
 
