@@ -17,7 +17,8 @@ constexpr Stamp kStamp{.generation = 7, .slot_epoch = 9, .link = 3, .slot = 1638
 
 std::int64_t expiry_of(Store& store, std::string_view key) {
   const Store::ReadGuard guard(store);
-  return store.find(key_ref(key))->expires_at_ms();
+  const Entry* const entry = store.find(key_ref(key));
+  return entry == nullptr ? 0 : entry->expires_at_ms();
 }
 
 std::size_t kept(Store& store, std::string_view key) {
