@@ -1,0 +1,107 @@
+#include "tests/sim/mutations.hpp"
+
+#include <chrono>
+#include <cstdio>
+#include <string>
+
+#include "tests/sim/rule_names.hpp"
+#include "tests/sim/simulation.hpp"
+
+namespace nearcached::sim {
+namespace {
+
+using tiers::coherence::disabled_rules;
+using tiers::coherence::kRules;
+using tiers::coherence::Rule;
+using tiers::coherence::rule_bit;
+
+constexpr std::uint64_t kUsual = 20'000;
+
+constexpr Mutation kMutations[kRules] = {
+    {Rule::kFenceAtInstall, Profile::kWrites, kUsual},
+    {Rule::kFenceFromDispatch, Profile::kWrites, kUsual},
+    {Rule::kFenceUntilAnswered, Profile::kWrites, kUsual},
+    {Rule::kEraseBeforeAnswer, Profile::kWrites, kUsual},
+    {Rule::kPushFencesAbsent, Profile::kWrites, kUsual},
+    {Rule::kJoinOnSameBasis, Profile::kWrites, kUsual},
+    {Rule::kGenerationAtInstall, Profile::kFaults, kUsual},
+    {Rule::kEpochAtInstall, Profile::kSlots, kUsual},
+    {Rule::kTopologyAtFill, Profile::kSlots, kUsual},
+    {Rule::kUnacknowledgedBypass, Profile::kWrites, kUsual},
+    {Rule::kForwardAfterFill, Profile::kWrites, kUsual},
+    {Rule::kReadPastErases, Profile::kWrites, kUsual},
+    {Rule::kUnknownWritesBarrier, Profile::kServer, kUsual},
+    {Rule::kPurgeKillsFlights, Profile::kWrites, kUsual},
+    {Rule::kWriteOnceOnly, Profile::kFaults, kUsual},
+    {Rule::kExpiryFromPttl, Profile::kExpiry, kUsual},
+    {Rule::kGoneByPttl, Profile::kExpiry, kUsual},
+    {Rule::kFieldExpiry, Profile::kExpiry, 0, "unit: fill_link_test"},
+    {Rule::kErrorsNotCached, Profile::kSlots, kUsual},
+    {Rule::kAbsentInClosedSlots, Profile::kSlots, kUsual},
+    {Rule::kNestedPush, Profile::kWrites, kUsual},
+    {Rule::kGenerationAtHit, Profile::kFaults, kUsual},
+    {Rule::kLossAtOnce, Profile::kFaults, kUsual},
+    {Rule::kVerifiedAtHit, Profile::kFaults, kUsual},
+    {Rule::kProvenFromSending, Profile::kFaults, kUsual},
+    {Rule::kClockAfterRead, Profile::kFaults, kUsual},
+    {Rule::kRoleInProbe, Profile::kServer, kUsual},
+    {Rule::kStateInProbe, Profile::kFailover, kUsual},
+    {Rule::kOwnViewInProbe, Profile::kFailover, kUsual},
+    {Rule::kSwapdbWatched, Profile::kServer, kUsual},
+    {Rule::kNullPushPurges, Profile::kServer, kUsual},
+    {Rule::kEpochAtHit, Profile::kSlots, kUsual},
+    {Rule::kEpochByTopology, Profile::kSlots, kUsual},
+    {Rule::kEpochByOwnView, Profile::kSlots, kUsual},
+    {Rule::kStrictNeverFromL1, Profile::kLevels, kUsual},
+    {Rule::kCausalWaits, Profile::kLevels, kUsual},
+    {Rule::kStaleOnlyUnreachable, Profile::kLevels, kUsual},
+    {Rule::kStaleBounded, Profile::kLevels, kUsual},
+    {Rule::kPublishBehindWrite, Profile::kWrites, 0, "bus: not simulated"},
+    {Rule::kAnswerAfterPublish, Profile::kWrites, 0, "bus: not simulated"},
+    {Rule::kBusGap, Profile::kWrites, 0, "unit: bus_inbox_test"},
+    {Rule::kBusSilence, Profile::kWrites, 0, "unit: bus_inbox_test"},
+    {Rule::kBusUnknownOutcome, Profile::kWrites, 0, "bus: not simulated"},
+    {Rule::kBusTtl, Profile::kWrites, 0, "bus: not simulated"},
+};
+
+// The seed that notices, 0 if none does.
+std::uint64_t hunt(const Mutation& mutation, std::string& failure) {
+  const std::uint64_t before = disabled_rules;
+  disabled_rules |= rule_bit(mutation.rule);
+  std::uint64_t found = 0;
+  for (std::uint64_t seed = 1; seed <= mutation.schedules_max && found == 0; ++seed) {
+    failure = simulate(make_script(seed, mutation.profile)).failure;
+    if (!failure.empty()) found = seed;
+  }
+  disabled_rules = before;
+  return found;
+}
+
+}  // namespace
+
+const Mutation& mutation_of(Rule rule) { return kMutations[static_cast<std::size_t>(rule)]; }
+
+int run_mutations(std::string_view only) {
+  int unnoticed = 0;
+  std::printf("%-24s %-9s %9s %8s  %s\n", "rule taken out", "profile", "schedules", "seconds", "what failed then");
+  for (const Mutation& mutation : kMutations) {
+    const std::string name(rule_name(mutation.rule));
+    if (!only.empty() && only != name) continue;
+    if (mutation.schedules_max == 0) {
+      std::printf("%-24s %-9s %9s %8s  %s\n", name.c_str(), "-", "-", "-", std::string(mutation.why).c_str());
+      continue;
+    }
+    const auto begin = std::chrono::steady_clock::now();
+    std::string failure;
+    const std::uint64_t seed = hunt(mutation, failure);
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    if (seed == 0) ++unnoticed;
+    std::printf("%-24s %-9s %9llu %8.1f  %s\n", name.c_str(), std::string(profile_name(mutation.profile)).c_str(),
+                static_cast<unsigned long long>(seed == 0 ? mutation.schedules_max : seed), seconds,
+                seed == 0 ? "NOTHING NOTICED IT" : failure.substr(0, failure.find('\n')).c_str());
+    std::fflush(stdout);
+  }
+  return unnoticed;
+}
+
+}  // namespace nearcached::sim
