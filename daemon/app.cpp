@@ -29,6 +29,7 @@ namespace {
 
 constexpr std::int64_t kLiveWithinMs = 1000;
 constexpr std::int64_t kListenerRetryUs = 100'000;
+constexpr std::int64_t kBusRestUs = 10'000'000;
 
 tiers::NearCacheOptions cache_options(const config::Settings& settings) {
   tiers::NearCacheOptions options;
@@ -85,6 +86,11 @@ std::vector<ChangeSource> change_sources(const config::Coherence& coherence) {
   }
   if (coherence.bus.type == config::BusType::kNone) return {ChangeSource::kTracking, ChangeSource::kTtl};
   return {ChangeSource::kTracking, ChangeSource::kBus, ChangeSource::kTtl};
+}
+
+// Peers may be on the bus although tracking is to be had here: their upstream user may be another.
+bool publishes(const config::Coherence& coherence) {
+  return coherence.mode == config::CoherenceMode::kBus || coherence.bus.type == config::BusType::kRedis;
 }
 
 // How a sidecar is told from the others on the bus.
@@ -152,7 +158,7 @@ App::App(const config::Settings& settings, const config::ContainerLimits& limits
   control_ = std::make_unique<tiers::upstream::ControlPlane>(
       control, [this](const tiers::upstream::TopologyPtr& topology) { on_topology(topology); });
   shared_.reset(new Shared{settings_, request_limits(settings_.limits), cache_, identities_, *control_, resolver_,
-                           [this] { return collect(); }});
+                           [this] { return collect(); }, publishes(settings_.coherence)});
   for (std::uint32_t i = 0; i < settings_.threads; ++i) {
     workers_.push_back(std::make_unique<Worker>(i, *shared_, worker_options()));
     peers_.loops.push_back(&workers_.back()->loop());
@@ -182,6 +188,15 @@ WorkerOptions App::worker_options() {
     const std::string name = node.text();
     log::write_limited(log::Level::kWarn, "upstream_connection_lost", name, {{"node", name}, {"reason", what}});
   };
+  if (publishes(settings_.coherence)) {
+    tiers::BusPublisherOptions bus;
+    bus.channel = settings_.coherence.bus.channel;
+    bus.publisher = bus_publisher_;
+    bus.heartbeat_us = cache_.policies().max_staleness_min_us() / 3;
+    bus.rest_after_us = std::max(kBusRestUs, options.router.command_timeout_us * 4);
+    options.bus = bus;
+    options.bus_epochs = &bus_epochs_;
+  }
   options.fills.link.cluster = options.router.cluster;
   options.fills.link.swapdb_never = upstream.swapdb_never;
   options.fills.link.database = upstream.url.database;
@@ -211,6 +226,7 @@ void App::on_fill_state(const tiers::upstream::Endpoint& node, std::uint32_t ide
   if (link.state() == FillLinkState::kGreeting) return;
   const std::string name = node.text();
   if (link.state() == FillLinkState::kServing) {
+    if (link.source() == ChangeSource::kBus) shared_->bus_heard.store(true);
     const bool ttl = link.source() == ChangeSource::kTtl;
     const std::string_view bound = !ttl ? "coherence.max_staleness"
                                    : settings_.coherence.mode == config::CoherenceMode::kTtl

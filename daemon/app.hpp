@@ -54,6 +54,7 @@ class App {
   const std::int64_t started_us_;
   const std::int64_t started_unix_ms_;
   const std::uint64_t bus_publisher_;
+  std::atomic<std::uint32_t> bus_epochs_{0};
   tiers::io::Resolver resolver_;
   tiers::NearCache cache_;
   tiers::upstream::IdentityRegistry identities_;

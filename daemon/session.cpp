@@ -22,6 +22,14 @@ constexpr std::size_t kParserBytesKept = 64 * 1024;
 // What a client may have sent of an unfinished command while the process is over its buffer budget.
 constexpr std::size_t kInputKept = 64 * 1024;
 
+// What the client is told of a write that is done, and of which the others could not be told.
+std::string with_publication(std::string reply, const std::string& unpublished_why) {
+  if (unpublished_why.empty() || reply.starts_with('-')) return reply;
+  std::string error;
+  protocol::append_error(error, "ERR nearcached: written, but other sidecars could not be told: " + unpublished_why);
+  return error;
+}
+
 }  // namespace
 
 Session::Session(Worker& worker, Shared& shared, int fd)
@@ -213,7 +221,7 @@ void Session::settle(Place& place) {
 void Session::finish_gather(std::uint64_t number) {
   Place& place = replies_.at(number);
   settle(place);
-  const std::string reply = place.gather->reply();
+  const std::string reply = with_publication(place.gather->reply(), place.unpublished_why);
   queued_bytes_ -= std::min(queued_bytes_, place.gather->bytes());
   place.gather.reset();
   emit(number, reply);
@@ -225,19 +233,19 @@ void Session::on_reply(std::uint64_t token, std::string_view bytes, bool last) {
   Place& place = replies_.at(number);
   if (place.gather) {
     queued_bytes_ += bytes.size();
-    if (place.gather->add(token_part(token), bytes, last)) finish_gather(number);
+    if (!place.gather->add(token_part(token), bytes, last)) return;
+    place.replied = true;
+    release(number);
     return;
   }
   heard();
-  if (place.touch == Touch::kWriteUnknown && enforced(Rule::kUnknownWritesBarrier)) {
+  const bool barrier = place.touch == Touch::kWriteUnknown && enforced(Rule::kUnknownWritesBarrier);
+  if (barrier || place.unpublished != 0) {
     place.held.append(bytes);
     queued_bytes_ += bytes.size();
     if (!last) return;
-    if (place.held.starts_with("-ERR unknown command")) {
-      on_barrier(token);  // nothing was done
-    } else {
-      worker_.fills().barrier(*this, token);
-    }
+    place.replied = true;
+    release(number);
     return;
   }
   // The first byte says that the upstream has done it: the fence ends before the client can know.
@@ -246,11 +254,46 @@ void Session::on_reply(std::uint64_t token, std::string_view bytes, bool last) {
   if (last) finish(number);
 }
 
+void Session::on_published(std::uint64_t token, bool told, std::string_view error) {
+  const std::uint64_t number = token_number(token);
+  Place& place = replies_.at(number);
+  if (place.unpublished == 0) return;
+  --place.unpublished;
+  if (!told && place.unpublished_why.empty()) place.unpublished_why = error;
+  if (place.replied) release(number);
+}
+
+// The reply is here. The client is told when nothing more is awaited that it could trip over.
+void Session::release(std::uint64_t number) {
+  Place& place = replies_.at(number);
+  if (place.unpublished != 0) return;
+  if (place.gather) {
+    finish_gather(number);
+  } else if (place.touch == Touch::kWriteUnknown && enforced(Rule::kUnknownWritesBarrier) &&
+             !place.held.starts_with("-ERR unknown command")) {
+    worker_.fills().barrier(*this, make_token(number, 0));
+  } else {
+    finish_held(number);
+  }
+}
+
+void Session::finish_held(std::uint64_t number) {
+  Place& place = replies_.at(number);
+  settle(place);
+  queued_bytes_ -= place.held.size();
+  const std::string reply = with_publication(std::move(place.held), place.unpublished_why);
+  emit(number, reply);
+  finish(number);
+}
+
 void Session::on_failure(std::uint64_t token, std::string_view error, bool broken) {
   const std::uint64_t number = token_number(token);
   Place& place = replies_.at(number);
+  if (place.unpublished != 0) --place.unpublished;  // of what failed nothing is published
   if (place.gather) {
-    if (place.gather->fail(token_part(token), error)) finish_gather(number);
+    if (!place.gather->fail(token_part(token), error)) return;
+    place.replied = true;
+    release(number);
     return;
   }
   settle(place);
@@ -273,14 +316,14 @@ void Session::on_failure(std::uint64_t token, std::string_view error, bool broke
 
 void Session::on_rerouted(std::uint64_t) { rerouted_ = true; }
 
+void Session::on_outcome_unknown(std::uint64_t, std::string_view request) {
+  if (enforced(Rule::kBusUnknownOutcome)) worker_.hold_unknown(request);
+}
+
 void Session::on_barrier(std::uint64_t token) {
-  const std::uint64_t number = token_number(token);
-  Place& place = replies_.at(number);
-  settle(place);
-  const std::string held = std::move(place.held);
-  queued_bytes_ -= held.size();
-  emit(number, held);
-  finish(number);
+  // On the bus nobody tells a process of its own writes.
+  if (shared_.bus_heard.load()) shared_.cache.purge_everything();
+  finish_held(token_number(token));
 }
 
 void Session::answer_wrong_arity(const Command& command) {

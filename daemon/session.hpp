@@ -37,6 +37,9 @@ class Worker;
 // behind what is in flight; keys that are being filled are forwarded only when the fill is answered; a reply that came past
 // L1 erases the key on its way out, so that no later hit is older.
 //
+// Where peers hear of changes over the bus, a write's reply is held until the node has taken the message that tells of it;
+// if it does not, the client gets an error that says so. Its fence lasts as long.
+//
 // Requests stop being read (backpressure) while: limits.pipeline replies are open, limits.output_pause_bytes are unread, a
 // command must wait for all before it, the upstream connection is full, or the process is over its buffer budget.
 //
@@ -79,7 +82,8 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   };
   struct Place {
     std::string early;                                   // bytes that came before their turn
-    std::string held;                                    // a reply that waits for invalidations (kWriteUnknown)
+    std::string held;                                    // a reply that waits for invalidations, or to be published
+    std::string unpublished_why;                         // the write is done, but the others could not be told
     std::unique_ptr<Gather> gather;                      // of a command with several parts
     std::unique_ptr<std::vector<std::uint64_t>> hashes;  // of the keys, if there are several
     std::vector<std::uint64_t> filled;                   // by part of a gather: its hash in filling_, 0 if against all
@@ -87,7 +91,9 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
     std::int64_t asked_us = 0;  // of fills: when the client asked
     std::int64_t held_us = 0;   // ... and since when a link that is not serving has been waited for
     protocol::Resp2Form form = protocol::Resp2Form::kPlain;  // of fills
+    std::uint32_t unpublished = 0;                           // requests of which the others have not been told
     Touch touch = Touch::kNothing;
+    bool replied = false;             // all of the reply is in held or in gather
     bool against_all = false;         // counts against all keys in forwarded_
     bool filled_against_all = false;  // the same in filling_
     bool done = false;
@@ -108,6 +114,8 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   void on_reply(std::uint64_t token, std::string_view bytes, bool last) override;
   void on_failure(std::uint64_t token, std::string_view error, bool broken) override;
   void on_rerouted(std::uint64_t token) override;
+  void on_published(std::uint64_t token, bool told, std::string_view error) override;
+  void on_outcome_unknown(std::uint64_t token, std::string_view request) override;
   // tiers::FillSink
   void on_fill(std::uint64_t token, bool answered, std::string_view bytes) override;
   void on_barrier(std::uint64_t token) override;
@@ -119,6 +127,8 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   void emit(std::uint64_t number, std::string_view bytes);
   void finish(std::uint64_t number);
   void finish_gather(std::uint64_t number);
+  void finish_held(std::uint64_t number);
+  void release(std::uint64_t number);
   void settle(Place& place);
   void touched();
   template <class Write>
@@ -143,6 +153,8 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   void touch_keys(Place& place, const Command& command, const Args& args);
   [[nodiscard]] std::uint16_t slot_of(std::string_view key) const;
   [[nodiscard]] tiers::upstream::RequestMeta request(const Command& command, std::uint64_t token, std::uint32_t slot);
+  // It is about to be sent.
+  static void await_publication(Place& place, const tiers::upstream::RequestMeta& meta);
 
   // session_reads.cpp: answered by L1, or filled for it. False as above.
   [[nodiscard]] bool read_cached(const Command& command, const Args& args, std::string_view raw);

@@ -54,7 +54,12 @@ RequestMeta Session::request(const Command& command, std::uint64_t token, std::u
   meta.slot = slot;
   meta.affinity = static_cast<std::uint32_t>(id_);
   meta.write = !command.has(protocol::kFlagReadonly);
+  meta.announce = shared_.publishes && protocol::may_write(command);
   return meta;
+}
+
+void Session::await_publication(Place& place, const RequestMeta& meta) {
+  if (meta.announce && enforced(Rule::kAnswerAfterPublish)) ++place.unpublished;
 }
 
 bool Session::dispatch(const Args& args, std::string_view raw) {
@@ -210,8 +215,11 @@ bool Session::forward(const Command& command, const Args& args, std::string_view
   const std::uint32_t slot = positions.empty() ? kNoSlot : slot_of(args[positions[0]]);
   if (must_wait(args, slot)) return false;
   const std::uint64_t number = open_place();
-  touch_keys(replies_.at(number), command, args);
-  worker_.router().send(*lane_, request(command, make_token(number, 0), slot), raw, now_us_);
+  Place& place = replies_.at(number);
+  touch_keys(place, command, args);
+  const RequestMeta meta = request(command, make_token(number, 0), slot);
+  await_publication(place, meta);
+  worker_.router().send(*lane_, meta, raw, now_us_);
   return true;
 }
 
@@ -272,7 +280,9 @@ void Session::send_parts(const Command& command, const Args& args) {
       places.push_back(keys[i].index);
     }
     if (command.merge == Merge::kByKey) place.gather->set_places(part, std::move(places));
-    worker_.router().send(*lane_, request(command, make_token(number, part), keys[from].slot), bytes, now_us_);
+    const RequestMeta meta = request(command, make_token(number, part), keys[from].slot);
+    await_publication(place, meta);
+    worker_.router().send(*lane_, meta, bytes, now_us_);
     from = to;
   }
 }
@@ -287,7 +297,9 @@ bool Session::fan_out(const Command& command, const Args& args, std::string_view
   touch_keys(place, command, args);
   place.gather = std::make_unique<Gather>(command.merge, version_, primaries);
   for (std::size_t i = 0; i < primaries; ++i) {
-    worker_.router().send_to(*lane_, i, request(command, make_token(number, i), kNoSlot), raw, now_us_);
+    const RequestMeta meta = request(command, make_token(number, i), kNoSlot);
+    await_publication(place, meta);
+    worker_.router().send_to(*lane_, i, meta, raw, now_us_);
   }
   return true;
 }

@@ -25,7 +25,9 @@ struct Shared {
   tiers::upstream::ControlPlane& control;
   tiers::io::Resolver& resolver;
   StatsSource stats;
+  const bool publishes;  // peers may hear of writes over the bus: each is published
   std::atomic<std::uint64_t> next_client_id{1};
+  std::atomic<bool> bus_heard{false};           // some node's changes are, or were, heard over the bus
   std::atomic<bool> over_buffer_budget{false};  // all buffers together are over limits.buffer_bytes
   std::atomic<int> worker_to_relieve{-1};       // that one closes its largest client, once; -1: none
 };

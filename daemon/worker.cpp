@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <future>
 #include <utility>
 
 #include "daemon/log.hpp"
@@ -28,14 +29,36 @@ std::string lower(std::string_view text) {
 Worker::Worker(std::uint32_t index, Shared& shared, WorkerOptions options)
     : index_(index),
       shared_(shared),
-      router_(loop_, shared.resolver, counters_, std::move(options.router)),
+      router_(loop_, shared.resolver, counters_, with_announcer(options)),
       fills_(index, loop_, shared.resolver, shared.cache, counters_, std::move(options.fills)),
       audit_in_(shared.settings.coherence.audit_one_in) {
+  if (options.bus) {
+    const std::int64_t timeout_us = shared.settings.upstream.command_timeout.count() * 1000;
+    const tiers::BusQuarantineOptions quarantine{timeout_us * tiers::upstream::DataConnection::kSilenceFactor};
+    quarantine_.emplace(quarantine, lookup(), shared.cache, router_, shared.identities.configured(), counters_);
+  }
   loop_.on_turn_end([this] { end_turn(); });
   loop_.on_tick([this] { tick(); });
 }
 
 Worker::~Worker() { stop(); }
+
+tiers::CommandLookup Worker::lookup() {
+  return [this](std::string_view name) { return learned(name, tiers::io::boot_us()).command; };
+}
+
+tiers::upstream::RouterOptions Worker::with_announcer(WorkerOptions& options) {
+  if (options.bus) {
+    options.router.make_announcer = [this, bus = *options.bus, epochs = options.bus_epochs](const auto& node) {
+      return std::make_unique<tiers::BusPublisher>(bus, lookup(), *epochs, node);
+    };
+  }
+  return std::move(options.router);
+}
+
+void Worker::hold_unknown(std::string_view request) {
+  if (quarantine_) quarantine_->hold(request, tiers::io::boot_us());
+}
 
 void Worker::start(const tiers::FillService::Peers* peers) {
   fills_.set_peers(peers);
@@ -44,6 +67,13 @@ void Worker::start(const tiers::FillService::Peers* peers) {
 
 void Worker::stop() {
   if (!thread_.joinable()) return;
+  // Peers hear that nothing more comes, or they would take our silence for a loss.
+  std::promise<void> said;
+  loop_.post([this, &said] {
+    router_.farewell(tiers::io::boot_us());
+    said.set_value();
+  });
+  said.get_future().wait();
   loop_.stop();
   thread_.join();
   // Sessions before what they use; their descriptors go with them.
@@ -111,6 +141,7 @@ void Worker::tick() {
   counters_.buffer_bytes.set(loop_.buffers().bytes_out() + heap_bytes_);
   router_.tick(now_us);
   if (shared_.cache.enabled()) fills_.tick(now_us);
+  if (quarantine_) quarantine_->tick(now_us);
   std::vector<Session*> congested;
   congested.swap(congested_);
   for (Session* session : congested) session->retry_congested();

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -15,6 +16,7 @@
 #include "daemon/session.hpp"
 #include "daemon/shared.hpp"
 #include "protocol/command_table.hpp"
+#include "tiers/bus_quarantine.hpp"
 #include "tiers/fill_service.hpp"
 #include "tiers/insight/counters.hpp"
 #include "tiers/io/event_loop.hpp"
@@ -25,6 +27,8 @@ namespace nearcached::daemon {
 struct WorkerOptions {
   tiers::upstream::RouterOptions router;
   tiers::FillServiceOptions fills;
+  std::optional<tiers::BusPublisherOptions> bus;     // given: writes are published
+  std::atomic<std::uint32_t>* bus_epochs = nullptr;  // of the process
 };
 
 // What a worker tells the statistics, renewed by its own thread a few times a second: whoever scrapes takes the lock, never
@@ -66,6 +70,8 @@ class Worker {
   [[nodiscard]] std::string& variant() { return variant_; }                     // scratch of one read
   [[nodiscard]] std::string& converted() { return converted_; }                 // scratch of one reply
   [[nodiscard]] protocol::RequestParser& read_parser() { return read_parser_; }
+  // A write may have been executed, or may be yet: what it would change is not kept for a while, and told once more.
+  void hold_unknown(std::string_view request);
   // One hit of so many is to be compared with the upstream.
   [[nodiscard]] bool audit_due();
   // When the loop last ticked.
@@ -87,6 +93,8 @@ class Worker {
     std::int64_t until_us = 0;
   };
 
+  [[nodiscard]] tiers::upstream::RouterOptions with_announcer(WorkerOptions& options);
+  [[nodiscard]] tiers::CommandLookup lookup();
   void end_turn();
   void tick();
   void each_second(std::int64_t now_us);
@@ -100,6 +108,7 @@ class Worker {
   tiers::io::EventLoop loop_;
   tiers::upstream::Router router_;
   tiers::FillService fills_;
+  std::optional<tiers::BusQuarantine> quarantine_;
   std::vector<std::unique_ptr<Session>> sessions_;
   std::vector<Session*> dirty_;
   std::vector<Session*> congested_;

@@ -19,13 +19,15 @@ constexpr std::size_t kErrorLineMax = 64 * 1024;
 }  // namespace
 
 DataConnection::DataConnection(io::EventLoop& loop, io::Resolver& resolver, insight::Counters& counters,
-                               DataConnectionOptions options, DataConnectionOwner& owner)
+                               DataConnectionOptions options, DataConnectionOwner& owner,
+                               std::unique_ptr<Announcer> announcer)
     : loop_(loop),
       resolver_(resolver),
       counters_(counters),
       options_(std::move(options)),
       owner_(owner),
-      stream_(loop, *this) {
+      stream_(loop, *this),
+      announcer_(std::move(announcer)) {
   stream_.retain_sent();
 }
 
@@ -35,7 +37,7 @@ void DataConnection::send(const RequestMeta& meta, std::string_view bytes, std::
   last_used_us_ = now_us;
   ++requests_;
   if (state_ == State::kReady) {
-    enqueue(meta, bytes, Role::kRequest, now_us);
+    enqueue_write(meta, bytes, now_us);
     return;
   }
   waiting_.push_back({meta, std::string(bytes)});
@@ -122,7 +124,14 @@ void DataConnection::become_ready(std::int64_t now_us) {
   failures_ = 0;
   std::deque<Waiting> waiting;
   waiting.swap(waiting_);
-  for (const Waiting& request : waiting) enqueue(request.meta, request.bytes, Role::kRequest, now_us);
+  announce_again(now_us);
+  for (const Waiting& request : waiting) {
+    if (takes(request.meta)) {
+      enqueue_write(request.meta, request.bytes, now_us);
+    } else {
+      owner_.on_not_executed(*this, request.meta, request.bytes, why_not());
+    }
+  }
   flush();
 }
 
@@ -177,11 +186,13 @@ std::size_t DataConnection::on_data(std::string_view bytes) {
     at += step.bytes;
     mid_frame_ = !step.complete;
     if (in_push_) continue;
-    const Pending& head = pending_.front();
+    const Pending head = pending_.front();  // a copy: whoever is told may send something new here
     if (head.role == Role::kRequest && head.meta.sink != nullptr) {
       head.meta.sink->on_reply(head.meta.token, piece, step.complete);
     }
-    if (step.complete) finish_head(now_us);
+    if (!step.complete) continue;
+    if (head.role == Role::kAnnouncement) announced(head);
+    finish_head(now_us);
   }
   return at;
 }
@@ -194,6 +205,10 @@ bool DataConnection::on_error_line(std::string_view frame) {
     lost(line, true);
     return true;
   }
+  if (head.role == Role::kAnnouncement) {
+    announcement_refused(line, io::boot_us());
+    return true;
+  }
   if (head.role == Role::kDropped || head.meta.sink == nullptr) return true;
   ++errors_;
   counters_.upstream_errors.add();
@@ -204,19 +219,23 @@ bool DataConnection::on_error_line(std::string_view frame) {
   }
   const std::string_view request = stream_.out().view().substr(0, head.bytes);
   const RequestMeta meta = head.meta;
+  disown(pending_.first(), meta);  // whoever executes it announces it
+  head.meta.announce = false;
   owner_.on_redirected(*this, meta, request, *redirect, line);
   return true;
 }
 
 void DataConnection::finish_head(std::int64_t now_us) {
-  const Pending& head = pending_.front();
-  const Role role = head.role;
-  if (role == Role::kRequest && head.meta.sink != nullptr) {
+  const Pending head = pending_.front();
+  if (head.role == Role::kRequest && head.meta.sink != nullptr) {
     counters_.upstream_latency.observe(static_cast<std::uint64_t>(std::max<std::int64_t>(0, now_us - head.sent_us)));
+    if (head.meta.asking && head.meta.announce) {
+      owner_.on_asked_write(*this, head.meta, std::string(stream_.out().view().substr(0, head.bytes)));
+    }
   }
   stream_.acknowledge(head.bytes);
   pending_.pop();
-  if (role == Role::kGreeting) greeted();
+  if (head.role == Role::kGreeting) greeted();
 }
 
 void DataConnection::expire(std::int64_t now_us) {
@@ -225,18 +244,33 @@ void DataConnection::expire(std::int64_t now_us) {
   if (flowing && head_passed_on()) return;
   const std::int64_t patience_us = flowing ? options_.command_timeout_us * (kSilenceFactor - 1) : 0;
   expired_ = std::max(expired_, pending_.first());
+  std::size_t offset = 0;  // of the next one's bytes
+  for (std::uint64_t n = pending_.first(); n != expired_; ++n) offset += pending_.at(n).bytes;
   while (pending_.holds(expired_)) {
     Pending& pending = pending_.at(expired_);
-    if (pending.role == Role::kRequest && pending.meta.deadline_us + patience_us > now_us) break;
+    const bool awaited = pending.role == Role::kRequest || (pending.role == Role::kAnnouncement && pending.meta.sink);
+    if (awaited && pending.meta.deadline_us + patience_us > now_us) break;
+    const std::string_view request = stream_.out().view().substr(offset, pending.bytes);
+    offset += pending.bytes;
     ++expired_;
-    if (pending.role != Role::kRequest || pending.meta.sink == nullptr) continue;
+    if (!awaited || pending.meta.sink == nullptr) continue;
     ReplySink* sink = std::exchange(pending.meta.sink, nullptr);
-    const bool broken = head_passed_on() && expired_ - 1 == pending_.first();
     counters_.timeouts.add();
     ++errors_;
-    sink->on_failure(pending.meta.token,
+    if (pending.role == Role::kAnnouncement) {
+      sink->on_published(pending.meta.token, false, "timeout: no answer from " + options_.endpoint.text());
+      continue;
+    }
+    const bool broken = head_passed_on() && expired_ - 1 == pending_.first();
+    RequestMeta meta = pending.meta;
+    meta.sink = sink;
+    if (meta.announce) {
+      sink->on_outcome_unknown(meta.token, request);
+      disown(expired_ - 1, meta);
+    }
+    sink->on_failure(meta.token,
                      "ERR nearcached: timeout: no answer from " + options_.endpoint.text() +
-                         (pending.meta.write ? "; the command may still take effect" : ""),
+                         (meta.write ? "; the command may still take effect" : ""),
                      broken);
   }
 }
@@ -247,12 +281,13 @@ void DataConnection::expire_waiting(std::int64_t now_us) {
     waiting_.pop_front();
     counters_.timeouts.add();
     ++errors_;
-    meta.sink->on_failure(meta.token, "ERR nearcached: timeout: no connection to " + options_.endpoint.text(), false);
+    fail(meta, "ERR nearcached: timeout: no connection to " + options_.endpoint.text(), false);
   }
 }
 
 void DataConnection::tick(std::int64_t now_us) {
   expire_waiting(now_us);
+  expire_owed(now_us);
   if (state_ == State::kConnecting || state_ == State::kGreeting) {
     if (now_us - opened_us_ > options_.connect_timeout_us) {
       const bool failed_at_once = opened_us_ == 0;
@@ -267,10 +302,13 @@ void DataConnection::tick(std::int64_t now_us) {
     if (silence_us > options_.command_timeout_us * kSilenceFactor) {
       stream_.close();
       lost("it does not answer", false);
+      return;
     }
+    tick_announcements(now_us);
     return;
   }
   if (!waiting_.empty()) give_back("no connection");
+  if (announcer_ && announcer_->owes() && now_us >= retry_at_us_) open(now_us);
 }
 
 void DataConnection::on_closed(int error) { lost(error == 0 ? "closed by the server" : std::strerror(error), false); }
@@ -286,14 +324,13 @@ void DataConnection::lost(std::string_view what, bool refused) {
     // The upstream does not take this identity: its own words are the answer, trying again is not.
     std::deque<Waiting> waiting;
     waiting.swap(waiting_);
-    for (const Waiting& request : waiting) request.meta.sink->on_failure(request.meta.token, text, false);
+    for (const Waiting& request : waiting) fail(request.meta, text, false);
   }
   give_back(text);
   owner_.on_trouble(*this, text);
 }
 
 void DataConnection::give_back(std::string_view what) {
-  const std::string reason = "ERR nearcached: no connection to " + options_.endpoint.text() + ": " + std::string(what);
   const bool passed_on = head_passed_on();
   framer_ = protocol::ReplyFramer();
   mid_frame_ = in_push_ = false;
@@ -305,25 +342,50 @@ void DataConnection::give_back(std::string_view what) {
   std::deque<Waiting> waiting;
   waiting.swap(waiting_);
   std::size_t offset = 0;
+  RequestMeta ended;  // the request before the announcements at hand was: they are nobody's any more
   for (bool head = true; !pending.empty(); head = false) {
     const Pending request = pending.front();
     pending.pop();
     const bool left = offset < sent;
     const std::string_view bytes = requests.view().substr(offset, request.bytes);
     offset += request.bytes;
-    if (request.role != Role::kRequest || request.meta.sink == nullptr) continue;
-    if (head && passed_on) {
-      request.meta.sink->on_failure(request.meta.token, reason, true);
-    } else if (left && request.meta.write && coherence::enforced(coherence::Rule::kWriteOnceOnly)) {
-      request.meta.sink->on_failure(request.meta.token,
-                                    "ERR nearcached: connection to " + options_.endpoint.text() +
-                                        " lost: " + std::string(what) + "; the command may have taken effect",
-                                    false);
-    } else {
-      owner_.on_not_executed(*this, request.meta, bytes, reason);
+    if (request.meta.sink == nullptr) continue;
+    if (request.role == Role::kAnnouncement) {
+      if (request.meta.sink != ended.sink || request.meta.token != ended.token) owe(request.meta);
+    } else if (request.role == Role::kRequest) {
+      ended = request.meta;
+      give_back_request(request, bytes, left, head && passed_on, what);
     }
   }
-  for (const Waiting& request : waiting) owner_.on_not_executed(*this, request.meta, request.bytes, reason);
+  if (announcer_) announcer_->lost();
+  again_at_us_ = 0;
+  for (const Waiting& request : waiting) owner_.on_not_executed(*this, request.meta, request.bytes, no_connection(what));
+}
+
+void DataConnection::give_back_request(const Pending& request, std::string_view bytes, bool left, bool broken,
+                                       std::string_view what) {
+  const RequestMeta& meta = request.meta;
+  const std::string node = options_.endpoint.text();
+  const bool unknown = broken || (left && meta.write && coherence::enforced(coherence::Rule::kWriteOnceOnly));
+  if (meta.announce) {
+    // An announcement that was refused before its write was answered.
+    std::erase_if(owed_, [&](const Owed& owed) { return owed.meta.sink == meta.sink && owed.meta.token == meta.token; });
+    if (unknown) meta.sink->on_outcome_unknown(meta.token, bytes);
+  }
+  if (broken) {
+    meta.sink->on_failure(meta.token, no_connection(what), true);
+  } else if (unknown) {
+    meta.sink->on_failure(
+        meta.token,
+        "ERR nearcached: connection to " + node + " lost: " + std::string(what) + "; the command may have taken effect",
+        false);
+  } else {
+    owner_.on_not_executed(*this, meta, bytes, no_connection(what));
+  }
+}
+
+std::string DataConnection::no_connection(std::string_view what) const {
+  return "ERR nearcached: no connection to " + options_.endpoint.text() + ": " + std::string(what);
 }
 
 }  // namespace nearcached::tiers::upstream

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -11,6 +12,7 @@
 #include "tiers/io/resolver.hpp"
 #include "tiers/io/ring.hpp"
 #include "tiers/io/stream.hpp"
+#include "tiers/upstream/announcer.hpp"
 #include "tiers/upstream/redirect.hpp"
 #include "tiers/upstream/request.hpp"
 
@@ -26,6 +28,10 @@ class DataConnectionOwner {
   // The node sends the request elsewhere; `line` is its error.
   virtual void on_redirected(DataConnection& from, RequestMeta meta, std::string_view bytes, const Redirect& redirect,
                              std::string_view line) = 0;
+  // A write that was sent behind ASKING is done: those who listen at the slot's owner are to be told of it.
+  virtual void on_asked_write(DataConnection& from, RequestMeta meta, std::string_view bytes) = 0;
+  // The node did not take an announcement: its channel may have moved.
+  virtual void on_refused_announcement(DataConnection& from, std::string_view error) = 0;
   // Connecting failed, the connection broke, the node refused the credentials.
   virtual void on_trouble(DataConnection& from, std::string_view what) = 0;
 
@@ -53,6 +59,11 @@ struct DataConnectionOptions {
 // Until the node has accepted the identity (AUTH, HELLO, SELECT) no request leaves: on a connection that failed to become
 // somebody, a request would run as somebody else.
 //
+// With an Announcer, a write that is to be announced goes out with its announcement right behind it, so that the node
+// executes the one after the other. What the node refused, or what was lost with the connection, is announced again over the
+// same connection, made anew for that; whose write it concerns is told when the node has taken it, or at the request's
+// deadline that it has not. While a refusal stands no announced write is sent: it could not be announced either.
+//
 // Bad at: one huge reply holds up the ones behind it. Threading: confined to the worker.
 class DataConnection final : public io::StreamOwner {
  public:
@@ -60,7 +71,7 @@ class DataConnection final : public io::StreamOwner {
   static constexpr std::int64_t kSilentUs = 100'000;
 
   DataConnection(io::EventLoop& loop, io::Resolver& resolver, insight::Counters& counters, DataConnectionOptions options,
-                 DataConnectionOwner& owner);
+                 DataConnectionOwner& owner, std::unique_ptr<Announcer> announcer = nullptr);
   ~DataConnection();
 
   [[nodiscard]] const Endpoint& endpoint() const { return options_.endpoint; }
@@ -77,23 +88,41 @@ class DataConnection final : public io::StreamOwner {
     return state_ == State::kReady && last_progress_us_ >= opened_us_ && !silent(now_us);
   }
   [[nodiscard]] bool full() const { return pending_.size() + waiting_.size() >= options_.pending_max; }
-  [[nodiscard]] std::size_t pending() const { return pending_.size() + waiting_.size(); }
+  [[nodiscard]] std::size_t pending() const { return pending_.size() + waiting_.size() + owed_.size(); }
   [[nodiscard]] std::uint64_t requests() const { return requests_; }
   [[nodiscard]] std::uint64_t errors() const { return errors_; }
   [[nodiscard]] std::int64_t idle_since_us() const { return last_used_us_; }
 
+  // False: a write that can't be announced at this moment; try again later.
+  [[nodiscard]] bool takes(const RequestMeta& meta) const;
+  // Why not: the error of the node, or that its channel is not known.
+  [[nodiscard]] std::string why_not() const;
   void send(const RequestMeta& meta, std::string_view bytes, std::int64_t now_us);
+  void set_topology(const Topology& topology);
+  // Before it is closed in peace, and nothing is sent any more.
+  void farewell(std::int64_t now_us);
   void flush();
   void tick(std::int64_t now_us);
 
  private:
   enum class State : std::uint8_t { kClosed, kConnecting, kGreeting, kReady };
-  enum class Role : std::uint8_t { kRequest, kGreeting, kDropped };  // kDropped: our own, its reply interests nobody
+  enum class Role : std::uint8_t {
+    kRequest,
+    kGreeting,
+    kDropped,       // our own, its reply interests nobody
+    kAnnouncement,  // with a sink: the last one of that sink's write
+  };
   struct Pending {
     RequestMeta meta;
     std::size_t bytes = 0;  // of the request in the output buffer
     std::int64_t sent_us = 0;
     Role role = Role::kRequest;
+    std::uint64_t pays = 0;  // of kAnnouncement: with it all in owed_ below this number are announced
+  };
+  // A write that was executed, or may be yet, and whose announcement the node did not take.
+  struct Owed {
+    std::uint64_t number = 0;
+    RequestMeta meta;
   };
   struct Waiting {
     RequestMeta meta;
@@ -116,6 +145,20 @@ class DataConnection final : public io::StreamOwner {
   void expire_waiting(std::int64_t now_us);
   void lost(std::string_view what, bool refused);
   void give_back(std::string_view what);
+  void give_back_request(const Pending& request, std::string_view bytes, bool left, bool broken, std::string_view what);
+  [[nodiscard]] std::string no_connection(std::string_view what) const;
+
+  // data_connection_announce.cpp
+  void enqueue_write(const RequestMeta& meta, std::string_view bytes, std::int64_t now_us);
+  void enqueue_announcements(std::int64_t now_us);
+  void announced(const Pending& head);
+  void announcement_refused(std::string_view error, std::int64_t now_us);
+  void announce_again(std::int64_t now_us);
+  void owe_all();
+  void owe(const RequestMeta& meta) { owed_.push_back({owed_next_++, meta}); }
+  void disown(std::uint64_t number, const RequestMeta& meta);
+  void tick_announcements(std::int64_t now_us);
+  void expire_owed(std::int64_t now_us);
   // Bytes of the oldest request's reply went to its sink, and more are to come.
   [[nodiscard]] bool head_passed_on() const { return mid_frame_ && !in_push_; }
 
@@ -142,6 +185,15 @@ class DataConnection final : public io::StreamOwner {
   std::uint64_t errors_ = 0;
   std::uint64_t bytes_in_seen_ = 0;
   std::uint64_t bytes_out_seen_ = 0;
+
+  const std::unique_ptr<Announcer> announcer_;
+  Announcer::Messages messages_;  // scratch
+  std::deque<Owed> owed_;
+  std::uint64_t owed_next_ = 1;
+  std::uint32_t refusals_ = 0;  // in a row: the node refuses announcements, as far as is known
+  std::string refusal_;
+  std::int64_t again_at_us_ = 0;
+
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // for answers of the resolver that come too late
 };
 

@@ -21,6 +21,11 @@ class ReplySink {
   virtual void on_failure(std::uint64_t token, std::string_view error, bool broken) = 0;
   // The request goes elsewhere than where it was sent first (MOVED, ASK, waiting): later requests may overtake it.
   virtual void on_rerouted(std::uint64_t token) = 0;
+  // Of a request that is announced, once, besides "on_reply with last" and before or after it (never besides on_failure):
+  // the others have been told, or could not be, and `error` says why.
+  virtual void on_published(std::uint64_t, bool /*told*/, std::string_view /*error*/) {}
+  // Ahead of on_failure of an announced request: it may have been executed, or may be yet. `request` is valid in the call.
+  virtual void on_outcome_unknown(std::uint64_t, std::string_view /*request*/) {}
 
  protected:
   ~ReplySink() = default;
@@ -36,10 +41,20 @@ struct RequestMeta {
   bool write = false;            // may change something: never sent again once a byte of it left
   bool pinned_to_node = false;   // meant for that node and no other (fan-out): no rerouting
   bool asking = false;           // goes behind ASKING
+  bool announce = false;         // a write that others are told of (Announcer)
+  bool only_announce = false;    // it has been executed: only the others are told; ends with on_published
   std::uint8_t redirects = 0;
   std::int64_t deadline_us = 0;
   std::uint64_t order = 0;  // among all that ever waited; 0: never
 };
+
+inline void fail(const RequestMeta& meta, std::string_view error, bool broken) {
+  if (meta.only_announce) {
+    meta.sink->on_published(meta.token, false, error);
+  } else {
+    meta.sink->on_failure(meta.token, error, broken);
+  }
+}
 
 // A request that waits: for a connection, or for its time to be tried again. Holds a copy of its bytes.
 struct WaitingRequest {

@@ -33,7 +33,10 @@ Router::Router(io::EventLoop& loop, io::Resolver& resolver, insight::Counters& c
       topology_(provisional(options_)),
       waiting_in_slot_(protocol::kSlotCount) {}
 
-void Router::set_topology(TopologyPtr topology) { topology_ = std::move(topology); }
+void Router::set_topology(TopologyPtr topology) {
+  topology_ = std::move(topology);
+  for (const auto& [key, connection] : connections_) connection->set_topology(*topology_);
+}
 
 Router::Lane& Router::attach(const IdentityPtr& identity, protocol::RespVersion version) {
   std::unique_ptr<Lane>& lane = lanes_[{identity->id, version}];
@@ -76,7 +79,8 @@ DataConnection& Router::connection_to(const IdentityPtr& identity, protocol::Res
         loop_, resolver_, counters_,
         DataConnectionOptions{endpoint, identity, version, options_.database, options_.connect_timeout_us,
                               options_.command_timeout_us, options_.pending_max},
-        *this);
+        *this, options_.make_announcer ? options_.make_announcer(endpoint) : nullptr);
+    connection->set_topology(*topology_);
   }
   return *connection;
 }
@@ -100,7 +104,10 @@ void Router::send_to(Lane& lane, std::size_t primary, RequestMeta meta, std::str
 }
 
 void Router::send_on(DataConnection& connection, const RequestMeta& meta, std::string_view bytes, std::int64_t now_us) {
-  if (connection.available(now_us)) {
+  if (!connection.takes(meta)) {
+    options_.request_refresh();
+    wait(connection, meta, bytes, connection.why_not(), now_us, connection.endpoint());
+  } else if (connection.available(now_us)) {
     connection.send(meta, bytes, now_us);
   } else {
     wait(connection, meta, bytes, "ERR nearcached: no connection to " + connection.endpoint().text(), now_us,
@@ -182,6 +189,20 @@ void Router::on_redirected(DataConnection& from, RequestMeta meta, std::string_v
   }
 }
 
+// Entries of the key stand on the owner's connection as long as the slot is its own: there they must be told. What was kept
+// of the slot's next owner is told by the announcement behind the write itself.
+void Router::on_asked_write(DataConnection& from, RequestMeta meta, std::string_view bytes) {
+  meta.asking = false;
+  meta.only_announce = true;
+  send_on(connection_to(from.identity(), from.version(), topology_->primaries[primary_for(meta)]), meta, bytes,
+          io::boot_us());
+}
+
+void Router::on_refused_announcement(DataConnection& from, std::string_view error) {
+  options_.request_refresh();
+  options_.on_trouble(from.endpoint(), "an announcement was refused: " + std::string(error));
+}
+
 void Router::on_trouble(DataConnection& from, std::string_view what) {
   options_.request_refresh();
   options_.on_trouble(from.endpoint(), what);
@@ -198,7 +219,7 @@ void Router::retry_waiting(std::int64_t now_us) {
     const RequestMeta& meta = request.meta;
     if (meta.deadline_us <= now_us) {
       counters_.timeouts.add();
-      meta.sink->on_failure(meta.token, told(request.last_error), false);
+      fail(meta, told(request.last_error), false);
     } else if (request.next_try_us > now_us || somebody_waits(meta)) {
       line_up(std::move(request));  // and all of its slot behind it
     } else {
@@ -207,6 +228,10 @@ void Router::retry_waiting(std::int64_t now_us) {
       send_on(connection_to(request.identity, request.version, target), meta, request.bytes, now_us);
     }
   }
+}
+
+void Router::farewell(std::int64_t now_us) {
+  for (const auto& [key, connection] : connections_) connection->farewell(now_us);
 }
 
 void Router::flush() {
@@ -227,7 +252,9 @@ void Router::collect_idle(std::int64_t now_us) {
     return item.second->sessions == 0 && now_us - item.second->unused_since_us > kIdleCloseUs;
   });
   const auto idle = [&](const auto& item) {
-    return item.second->pending() == 0 && now_us - item.second->idle_since_us() > kIdleCloseUs;
+    if (item.second->pending() != 0 || now_us - item.second->idle_since_us() <= kIdleCloseUs) return false;
+    item.second->farewell(now_us);
+    return true;
   };
   if (std::erase_if(connections_, idle) != 0) {
     for (const auto& [key, lane] : lanes_) lane->by_primary.clear();

@@ -22,6 +22,8 @@ struct RouterOptions {
   std::int64_t connect_timeout_us = 1'000'000;
   std::int64_t command_timeout_us = 1'000'000;
   std::size_t pending_max = 100'000;
+  // Makes what each connection announces its writes with; empty: nobody is told of writes, and none may ask for it.
+  AnnouncerFactory make_announcer;
   // The topology looks wrong (MOVED, a lost or refused connection).
   std::function<void()> request_refresh;
   // Something worth a log line: endpoint, what.
@@ -81,6 +83,8 @@ class Router final : public DataConnectionOwner {
   // What the connection to the slot's node shows of it at this moment; nothing: there is none.
   [[nodiscard]] const DataConnection* connection_for(const Lane& lane, std::uint32_t slot) const;
 
+  // The process ends: nothing is sent any more.
+  void farewell(std::int64_t now_us);
   void flush();
   void tick(std::int64_t now_us);
   void traffic(std::vector<NodeTraffic>& rows) const;
@@ -92,6 +96,8 @@ class Router final : public DataConnectionOwner {
   void on_not_executed(DataConnection& from, RequestMeta meta, std::string_view bytes, std::string_view error) override;
   void on_redirected(DataConnection& from, RequestMeta meta, std::string_view bytes, const Redirect& redirect,
                      std::string_view line) override;
+  void on_asked_write(DataConnection& from, RequestMeta meta, std::string_view bytes) override;
+  void on_refused_announcement(DataConnection& from, std::string_view error) override;
   void on_trouble(DataConnection& from, std::string_view what) override;
 
   [[nodiscard]] std::size_t primary_for(const RequestMeta& meta) const;
