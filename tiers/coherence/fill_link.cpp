@@ -98,7 +98,8 @@ bool FillLink::tick(std::int64_t now_us) {
   const bool needs_view = source() == ChangeSource::kBus && options_.cluster && channels_.empty();
   if ((source_known_ || needs_view) && now_us - probe_sent_us_ >= options_.max_staleness_us / 3) send_probe(now_us);
   // An ACL that was widened, a server that was upgraded: better than what we have?
-  const bool could_be_better = source_known_ && source_ != 0 && options_.sources.front() == ChangeSource::kTracking;
+  const bool could_be_better =
+      source_known_ && source_ != 0 && !probes_forbidden_ && options_.sources.front() == ChangeSource::kTracking;
   if (could_be_better && now_us - source_asked_us_ >= kBetterSourceUs) {
     source_asked_us_ = now_us;
     send(Expected::kTracking, {"CLIENT", "TRACKING", "ON"}, now_us);

@@ -268,6 +268,7 @@ class FillLink {
   void send_probe(std::int64_t now_us);
   void handle_greeting(const Awaited& awaited, std::int64_t now_us);
   void handle_probe(const Awaited& awaited, std::int64_t now_us);
+  void probe_forbidden(std::string why, std::int64_t now_us);
   [[nodiscard]] bool probe_reply_good(Expected what);
   [[nodiscard]] bool own_view_good();
   [[nodiscard]] bool swaps_unchanged();
@@ -307,6 +308,7 @@ class FillLink {
   std::size_t source_ = 0;  // index into options_.sources
   std::string source_reason_;
   bool source_known_ = false;
+  bool probes_forbidden_ = false;        // the ACL forbids what a better source would have to be proven by
   std::optional<ChangeSource> granted_;  // the last source that was had, on an earlier connection perhaps
   std::int64_t source_asked_us_ = 0;
   FieldExpiry field_expiry_ = FieldExpiry::kUnknown;

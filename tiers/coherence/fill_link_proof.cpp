@@ -83,6 +83,7 @@ void FillLink::connected(std::int64_t now_us) {
   send(Expected::kFieldExpiry, {"COMMAND", "INFO", "HPTTL"}, now_us);
   source_ = 0;
   source_reason_.clear();
+  probes_forbidden_ = false;
   request_source(now_us);
 }
 
@@ -242,6 +243,18 @@ void FillLink::send_probe(std::int64_t now_us) {
   }
 }
 
+// Without proofs only deadlines are left, if they were configured as a last resort.
+void FillLink::probe_forbidden(std::string why, std::int64_t now_us) {
+  if (options_.sources.back() != ChangeSource::kTtl) {
+    refuse(std::move(why));
+    return;
+  }
+  probes_forbidden_ = true;
+  source_ = options_.sources.size() - 1;
+  source_reason_ = std::move(why);
+  source_granted(now_us);
+}
+
 void FillLink::handle_probe(const Awaited& awaited, std::int64_t now_us) {
   const protocol::ReplyNode& root = tree_.root();
   if (is_error(root)) {
@@ -249,7 +262,7 @@ void FillLink::handle_probe(const Awaited& awaited, std::int64_t now_us) {
     // probe is not what entries stand on.
     const bool forbidden = root.text.starts_with("NOPERM");
     if (forbidden && source() != ChangeSource::kTtl) {
-      refuse("a probe was refused: " + std::string(root.text));
+      probe_forbidden("a probe was refused: " + std::string(root.text), now_us);
       return;
     }
     probe_good_ = probe_good_ && forbidden;

@@ -163,6 +163,30 @@ TEST_CASE("without a source of changes the ACL may forbid the probe, a node that
   }
 }
 
+TEST_CASE("where the ACL forbids what tracking is proven by, deadlines are left, and tracking is not asked for again",
+          "[fill_link]") {
+  FillLinkOptions options = auto_without_bus();
+  options.cluster = true;
+  Harness h(options);
+  h.link.connected(h.now);
+  REQUIRE(h.feed(kGreeted + kHelloMaster + "-NOPERM no cluster info\r\n" + "-NOPERM no cluster nodes\r\n"));
+  CHECK(h.link.source() == ChangeSource::kTtl);
+  CHECK(h.link.source_reason().find("NOPERM") != std::string::npos);
+  CHECK(h.link.state() == FillLinkState::kServing);
+  h.commands();
+  for (int i = 0; i < 30; ++i) {
+    h.now += 400'000;
+    REQUIRE(h.link.tick(h.now));
+    for (const Command& command : h.commands()) CHECK(command.front() != "CLIENT");
+    REQUIRE(h.feed(kHelloMaster + "-NOPERM no cluster info\r\n" + "-NOPERM no cluster nodes\r\n"));
+  }
+  CHECK(h.link.source() == ChangeSource::kTtl);
+  h.lose();
+  h.link.connected(h.now);
+  REQUIRE(h.feed(kGreeted + Harness::good_probe(Harness::in_cluster())));
+  CHECK(h.link.source() == ChangeSource::kTracking);
+}
+
 TEST_CASE("a better source is asked for again, and what was read without it is dead", "[fill_link]") {
   Harness h(auto_without_bus());
   serve_ttl(h);
