@@ -82,15 +82,8 @@ class Bench final : public DataConnectionOwner {
     const std::lock_guard lock(mutex_);
     not_executed_.push_back({meta.token, std::string(bytes), std::string(error)});
   }
-  void on_asked_write(DataConnection&, RequestMeta meta, std::string_view) override {
-    const std::lock_guard lock(mutex_);
-    asked_writes_.push_back(meta.token);
-  }
-  void on_refused_announcement(DataConnection&, std::string_view error) override {
-    const std::lock_guard lock(mutex_);
-    refusals_.emplace_back(error);
-    changed_.notify_all();
-  }
+  void on_asked_write(DataConnection&, RequestMeta, std::string_view) override {}
+  void on_refused_announcement(DataConnection&, std::string_view) override {}
   void on_redirected(DataConnection&, RequestMeta, std::string_view, const Redirect&, std::string_view) override {
     const std::lock_guard lock(mutex_);
     ++redirected_;
@@ -105,8 +98,6 @@ class Bench final : public DataConnectionOwner {
   std::condition_variable changed_;
   std::vector<NotExecuted> not_executed_;
   std::vector<std::string> troubles_;
-  std::vector<std::uint64_t> asked_writes_;
-  std::vector<std::string> refusals_;
   std::size_t redirected_ = 0;
 };
 

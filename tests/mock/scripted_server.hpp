@@ -169,6 +169,10 @@ struct Outcome {
   bool broken = false;
   std::size_t ends = 0;  // exactly one is right
   std::size_t rerouted = 0;
+  std::size_t published = 0;  // calls of on_published
+  bool told = false;
+  std::string untold_why;
+  std::string unknown;  // the request, of on_outcome_unknown
 };
 
 // Remembers by token. Readable from any thread.
@@ -192,6 +196,16 @@ class Recorder final : public tiers::upstream::ReplySink {
   void on_rerouted(std::uint64_t token) override {
     change(token, [](Outcome& outcome) { ++outcome.rerouted; });
   }
+  void on_published(std::uint64_t token, bool told, std::string_view error) override {
+    change(token, [&](Outcome& outcome) {
+      ++outcome.published;
+      outcome.told = told;
+      outcome.untold_why = error;
+    });
+  }
+  void on_outcome_unknown(std::uint64_t token, std::string_view request) override {
+    change(token, [&](Outcome& outcome) { outcome.unknown = request; });
+  }
 
   [[nodiscard]] Outcome of(std::uint64_t token) {
     const std::lock_guard lock(mutex_);
@@ -206,6 +220,9 @@ class Recorder final : public tiers::upstream::ReplySink {
   }
   [[nodiscard]] Outcome wait(std::uint64_t token) {
     return wait_until(token, [](const Outcome& outcome) { return outcome.ends != 0; });
+  }
+  [[nodiscard]] Outcome wait_published(std::uint64_t token) {
+    return wait_until(token, [](const Outcome& outcome) { return outcome.published != 0; });
   }
   [[nodiscard]] Outcome wait_rerouted(std::uint64_t token, std::size_t times) {
     return wait_until(token, [&](const Outcome& outcome) { return outcome.rerouted >= times; });
