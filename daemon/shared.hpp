@@ -25,7 +25,7 @@ struct Shared {
   tiers::upstream::ControlPlane& control;
   tiers::io::Resolver& resolver;
   StatsSource stats;
-  const bool publishes;  // peers may hear of writes over the bus: each is published
+  const bool publishes = false;  // peers may hear of writes over the bus: each is published
   std::atomic<std::uint64_t> next_client_id{1};
   std::atomic<bool> bus_heard{false};           // some node's changes are, or were, heard over the bus
   std::atomic<bool> over_buffer_budget{false};  // all buffers together are over limits.buffer_bytes
