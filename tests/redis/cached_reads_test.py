@@ -737,7 +737,8 @@ class Databases(unittest.TestCase):
     def filled(self):
         with single.client() as direct:
             direct.pipeline([("FLUSHALL",), ("HSET", "swap", "a", "zero"), ("SELECT", 1),
-                             ("HSET", "swap", "a", "one", "b", 1), ("SET", "swap-absent", "there"), ("RPUSH", "swap-list", "x")])
+                             ("HSET", "swap", "a", "one", "b", 1), ("SET", "swap-absent", "there"),
+                             ("RPUSH", "swap-list", "x")])
         zero, one = [b"zero", 1, 0, None, 0], [b"one", 2, 1, b"there", 1]
         eventually(lambda: self.client.pipeline(self.reads) == zero, "the values to arrive")
         before = self.sidecar.hits

@@ -349,7 +349,7 @@ class LostLinks(Case):
             self.assertEqual(first, [b"new"] * 30)
 
     def test_a_slot_that_went_away_and_came_back_is_not_remembered(self):
-        """Moved twice in a moment, a slot can confuse the cluster itself, up to losing the key: such a round says nothing."""
+        """Moved twice in a moment, a slot can confuse the cluster itself, and lose the key: such a round says nothing."""
         slot, key = key_slot("boomerang"), "boomerang"
         source = cluster.owner_of(key)
         target = next(node for node in cluster.nodes if node is not source)
@@ -396,8 +396,11 @@ class LostLinks(Case):
 
 
 class WithoutTracking(unittest.TestCase):
-    def check(self, url, direct, reason):
-        with Sidecar(url) as untracked, untracked.client() as client:
+    MAY_NOT_TRACK = ("ACL", "SETUSER", "blind", "on", ">pw", "~*", "&*", "+@all", "-client|tracking")
+    BOUND_S = 0.3
+
+    def check_off(self, url, direct, reason, settings=None):
+        with Sidecar(url, settings) as untracked, untracked.client() as client:
             line = untracked.wait_for_log(r"l1_off")
             self.assertRegex(line, reason)
             for i in range(50):
@@ -409,21 +412,37 @@ class WithoutTracking(unittest.TestCase):
                        "the reason in INFO")
             self.assertIn("nearcached_coherence_mode:off", client.call("INFO", "nearcached").decode())
             self.assertEqual(untracked.metric("nearcached_coherence_mode", mode="off"), 1)
+            return line
 
-    def test_a_user_who_may_not_track_gets_right_values_and_no_l1(self):
+    def check_both_modes(self, url, direct, reason="TRACKING"):
+        """Who insists on tracking gets no L1 and an error; with auto no entry outlives max_staleness."""
+        self.assertRegex(self.check_off(url, direct, reason, {"coherence.mode": "tracking"}), r"(?i)\berror\b")
+        with Sidecar(url, {"coherence.max_staleness": "300ms"}) as bounded, bounded.client() as client:
+            self.assertRegex(bounded.wait_for_log(r"l1_on"), reason)
+            eventually(lambda: client.pipeline([("GET", "untracked")] * 2) and bounded.hits > 0, "a hit")
+            eventually(lambda: b"nearcached_coherence_mode:ttl" in client.call("INFO", "nearcached"), "the mode in INFO")
+            for i in range(5):
+                direct("SET", "untracked", f"b{i}")
+                written = time.monotonic()
+                oldest = 0.0
+                while (asked := time.monotonic()) and client.call("GET", "untracked") != b"b%d" % i:
+                    oldest = asked - written
+                    self.assertLess(oldest, self.BOUND_S + 0.02)
+
+    def test_a_user_who_may_not_track_gets_right_values(self):
         with RedisServer() as server:
-            server.call("ACL", "SETUSER", "blind", "on", ">pw", "~*", "&*", "+@all", "-client|tracking")
-            self.check(f"redis://blind:pw@{server.address}", server.call, "TRACKING")
+            server.call(*self.MAY_NOT_TRACK)
+            self.check_both_modes(f"redis://blind:pw@{server.address}", server.call)
 
     def test_the_same_before_a_cluster(self):
         for node in cluster.nodes:
-            node.call("ACL", "SETUSER", "blind", "on", ">pw", "~*", "&*", "+@all", "-client|tracking")
-        self.check(f"redis+cluster://blind:pw@{','.join(cluster.addresses)}", cluster.call, "TRACKING")
+            node.call(*self.MAY_NOT_TRACK)
+        self.check_both_modes(f"redis+cluster://blind:pw@{','.join(cluster.addresses)}", cluster.call)
 
-    def test_a_user_who_may_not_be_asked_for_swaps_gets_no_l1(self):
+    def test_a_user_who_may_not_ask_for_swaps(self):
         with RedisServer() as server:
             server.call("ACL", "SETUSER", "blind", "on", ">pw", "~*", "&*", "+@all", "-info")
-            self.check(f"redis://blind:pw@{server.address}", server.call, "NOPERM")
+            self.check_both_modes(f"redis://blind:pw@{server.address}", server.call, "NOPERM")
 
 
 class SingleServer(unittest.TestCase):

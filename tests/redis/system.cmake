@@ -8,7 +8,7 @@ function(add_system_test name script)
     ENVIRONMENT "NEARCACHED_BUILT_BINARY=$<TARGET_FILE:nearcached>")
 endfunction()
 
-foreach(name protocol cluster coherence cached_reads identity lifecycle)
+foreach(name protocol cluster coherence cached_reads levels modes identity lifecycle)
   add_system_test(${name} ${name}_test.py)
 endforeach()
 add_system_test(bad_inputs bad_inputs.py)
