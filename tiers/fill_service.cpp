@@ -155,6 +155,7 @@ class FillService::Link final : public coherence::FillLinkEvents {
       std::fill(service_.too_large_.begin(), service_.too_large_.end(), 0);
       count(InvalidationSource::kGeneration);
     }
+    if (serving_ && !was_serving) service_.cache_.note_serving();
     // A node that stays away is said to be away once.
     const bool again = state == coherence::FillLinkState::kClosed && !was_serving && told_closed_;
     if (state != coherence::FillLinkState::kGreeting) told_closed_ = state == coherence::FillLinkState::kClosed;
@@ -215,13 +216,7 @@ bool FillService::read(const upstream::IdentityPtr& identity, const coherence::F
                        std::uint64_t token, std::int64_t now_us) {
   const upstream::Endpoint* node = topology_ ? topology_->node_of(read.slot) : nullptr;
   if (node == nullptr) return false;
-  if (!refused_until_us_.empty()) {
-    const auto refused = refused_until_us_.find({identity->id, *node});
-    if (refused != refused_until_us_.end()) {
-      if (now_us < refused->second) return false;
-      refused_until_us_.erase(refused);
-    }
-  }
+  if (!passed_by_.empty() && passed_by({identity->id, *node}, now_us)) return false;
   Request request = make_request(identity, read, *node);
   request.waiter = {&sink, token, worker_};
   hand_over(std::move(request));
@@ -233,7 +228,15 @@ void FillService::pass_by(const upstream::IdentityPtr& identity, std::uint16_t s
   if (node == nullptr) return;
   std::int64_t& since_us = in_vain_since_us_[{identity->id, *node}];
   if (now_us - since_us > kPassByUs) since_us = now_us;
-  if (now_us - since_us >= kInVainUs) refused_until_us_[{identity->id, *node}] = now_us + kPassByUs;
+  if (now_us - since_us >= kInVainUs) passed_by_[{identity->id, *node}] = {now_us + kPassByUs, cache_.servings()};
+}
+
+bool FillService::passed_by(const LinkKey& key, std::int64_t now_us) {
+  const auto found = passed_by_.find(key);
+  if (found == passed_by_.end()) return false;
+  if (now_us < found->second.until_us && cache_.servings() == found->second.servings) return true;
+  passed_by_.erase(found);
+  return false;
 }
 
 void FillService::audit(const upstream::IdentityPtr& identity, const coherence::FillRead& read, AuditSample sample) {
@@ -280,6 +283,7 @@ void FillService::serve(const Request& request) {
     if (link != nullptr) link->audit(read, *request.audit, now_us);
     return;
   }
+  if (request.waiter.worker != worker_ && answer_from_l1(request, now_us)) return;
   const bool too_large = too_large_[request.hash % kTooLargeSlots] == read_id(request.hash, request.variant);
   const bool outdated =
       request.topology_version != cache_.topology_version() && coherence::enforced(coherence::Rule::kTopologyAtFill);
@@ -297,6 +301,18 @@ void FillService::serve(const Request& request) {
     }
     this->answer(std::move(answer));
   }
+}
+
+// While it was on its way here, somebody else's fill of it may have ended.
+bool FillService::answer_from_l1(const Request& request, std::int64_t now_us) {
+  const Policy& policy = cache_.policies().of(request.key);
+  if (policy.consistency == Consistency::kCausal) return false;  // what its client has heard is not known here
+  const l1::Store::ReadGuard guard(cache_.store());
+  const auto found = cache_.find({request.hash, request.identity->id, request.key}, request.variant, policy, 0, now_us);
+  if (!found.reply || found.stale) return false;
+  counters_.fills_joined.add();
+  answer({request.waiter, true, std::make_shared<const std::string>(*found.reply), {}});
+  return true;
 }
 
 void FillService::prove(const upstream::IdentityPtr& identity, std::uint16_t slot, std::int64_t since_us, FillSink& sink) {
@@ -366,7 +382,7 @@ void FillService::start_barrier(const std::shared_ptr<Barrier>& barrier) {
 
 void FillService::deliver(std::vector<Answer>& answers) {
   for (const Answer& answer : answers) {
-    if (answer.refused) refused_until_us_[*answer.refused] = io::boot_us() + kAskAgainUs;
+    if (answer.refused) passed_by_[*answer.refused] = {io::boot_us() + kAskAgainUs, cache_.servings()};
     static_cast<FillSink*>(answer.waiter.sink)->on_fill(answer.waiter.token, answer.answered, *answer.bytes);
   }
   answers.clear();
@@ -381,7 +397,7 @@ void FillService::tick(std::int64_t now_us) {
 
 void FillService::collect(std::int64_t now_us) {
   std::erase_if(links_, [&](const auto& item) { return item.second->unused(now_us); });
-  std::erase_if(refused_until_us_, [&](const auto& item) { return item.second <= now_us; });
+  std::erase_if(passed_by_, [&](const auto& item) { return item.second.until_us <= now_us; });
   std::erase_if(in_vain_since_us_, [&](const auto& item) { return now_us - item.second > kPassByUs; });
 }
 

@@ -144,6 +144,9 @@ class FillService {
   void serve(const Request& request);
   void start_proof(const upstream::IdentityPtr& identity, const upstream::Endpoint& node, std::int64_t since_us,
                    FillService& origin, FillSink& sink);
+  [[nodiscard]] bool passed_by(const LinkKey& key, std::int64_t now_us);
+  // Of a read that hopped here: the reply, if it is in L1 by now.
+  [[nodiscard]] bool answer_from_l1(const Request& request, std::int64_t now_us);
   void collect(std::int64_t now_us);
   void start_barrier(const std::shared_ptr<Barrier>& barrier);
   void answer(Answer answer);
@@ -164,7 +167,12 @@ class FillService {
   std::vector<std::vector<Request>> requests_out_;  // by worker
   std::vector<std::vector<Answer>> answers_out_;    // by worker
   std::vector<Answer> answers_here_;
-  std::map<LinkKey, std::int64_t> refused_until_us_;
+  // Links that are not asked: until then, or until one of the process serves that did not.
+  struct PassedBy {
+    std::int64_t until_us = 0;
+    std::uint64_t servings = 0;
+  };
+  std::map<LinkKey, PassedBy> passed_by_;
   std::map<LinkKey, std::int64_t> in_vain_since_us_;
   std::int64_t next_collect_us_ = 0;
 };

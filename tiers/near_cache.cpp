@@ -67,7 +67,8 @@ bool NearCache::holds(const coherence::FillBasis& basis, std::uint64_t hash) con
 bool NearCache::install(const coherence::FillResult& result, std::uint32_t realm, std::int64_t now_us) {
   if (!options_.enabled || !result.cacheable) return false;
   const Policy& policy = options_.policies.of(result.key);
-  std::int64_t expires_us = result.sent_us + policy.l1_ttl_us;
+  // Also where changes are heard of: those made past all sidecars are not, on a bus.
+  std::int64_t expires_us = enforced(Rule::kBusTtl) ? result.sent_us + policy.l1_ttl_us : LinkTable::kForever;
   if (result.unwatched) expires_us = std::min(expires_us, result.sent_us + policy.max_staleness_us);
   if (result.expires_at_us != 0) expires_us = std::min(expires_us, result.expires_at_us);
   if (expires_us / 1000 <= now_us / 1000) return false;

@@ -45,7 +45,7 @@ class NearCache {
   struct Lookup {
     std::optional<std::string_view> reply;  // a hit, valid until the thread's ReadGuard ends
     insight::MissReason reason = insight::MissReason::kAbsent;
-    bool stale = false;      // a hit that is unverified, by its policy
+    bool stale = false;  // a hit that is unverified, by its policy
     std::int64_t expires_at_ms = 0;
   };
   // The hit path: no lock, no allocation, no clock. `heard_us`: when this client was last told something that did not come
@@ -88,6 +88,10 @@ class NearCache {
   std::size_t apply_topology(const upstream::TopologyPtr& topology);
   [[nodiscard]] std::uint64_t topology_version() const { return topology_version_.load(); }
 
+  // How often a connection that reads for L1 has begun to serve: whoever passes L1 by because one did not may look again.
+  void note_serving() { servings_.fetch_add(1, std::memory_order_relaxed); }
+  [[nodiscard]] std::uint64_t servings() const { return servings_.load(std::memory_order_relaxed); }
+
   // Background work of L1, bounded. One caller.
   void maintain(std::int64_t now_us);
 
@@ -113,6 +117,7 @@ class NearCache {
   insight::InvalidationClock invalidation_clock_;
   upstream::TopologyPtr topology_;  // of apply_topology's caller
   std::atomic<std::uint64_t> topology_version_{0};
+  std::atomic<std::uint64_t> servings_{0};
 };
 
 }  // namespace nearcached::tiers

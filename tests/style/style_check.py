@@ -112,6 +112,12 @@ LITERAL = re.compile(
 )
 
 
+RULES_HEADER = "tiers/coherence/rules.hpp"
+NOTHING_DISABLED = "inline constexpr std::uint64_t disabled_rules = 0;"
+RULE_USED = re.compile(r"enforced\((?:\w+::)*Rule::(\w+)\)")
+RULE_NAMED = re.compile(r"  (k[A-Z]\w*),")
+
+
 def blank_literals(text):
     """The text with comments, strings and characters blanked; line numbers stay."""
     return LITERAL.sub(lambda found: re.sub(r"[^\n]", " ", found.group()), text)
@@ -340,7 +346,27 @@ def check_metric_names(tree):
                     yield file.path, number, f"{name} is no metric of daemon/metrics*"
 
 
+def check_rule_seams(tree):
+    """In the product every rule of coherence is kept: nothing is disabled, and nothing but the simulator can disable it."""
+    rules = next((file for file in tree.code if file.path == RULES_HEADER), None)
+    if rules is None:
+        return
+    if NOTHING_DISABLED not in rules.text.partition("#else")[2]:
+        yield RULES_HEADER, 1, f"without NEARCACHED_SEAMS it must say: {NOTHING_DISABLED}"
+    enforced = {name for file in tree.code if file.path.startswith(("tiers/", "daemon/")) and file.path != RULES_HEADER
+                for name in RULE_USED.findall(file.text)}
+    for number, line in enumerate(rules.lines, 1):
+        name = RULE_NAMED.match(line)
+        if name and name[1] != "kCount" and name[1] not in enforced:
+            yield RULES_HEADER, number, f"no code asks enforced(Rule::{name[1]})"
+    for file in tree.files:
+        build = os.path.basename(file.path) in ("CMakeLists.txt", "CMakePresets.json") or file.path.endswith(".cmake")
+        if build and "NEARCACHED_SEAMS" in file.text and not file.path.startswith("tests/sim/"):
+            yield file.path, 1, "NEARCACHED_SEAMS is for tests/sim alone"
+
+
 RULES = (
+    check_rule_seams,
     check_layers,
     check_quarantine,
     check_sans_io,

@@ -61,6 +61,34 @@ class StyleCheckTest(unittest.TestCase):
         for part in parts:
             self.assertIn(part, found[0])
 
+    SEAMS = """// The rules.
+#pragma once
+namespace nearcached::tiers::coherence {{
+enum class Rule {{
+  kKept,  // why
+  kCount,
+}};
+#ifdef NEARCACHED_SEAMS
+inline std::uint64_t disabled_rules = 0;
+#else
+inline constexpr std::uint64_t disabled_rules = {value};
+#endif
+}}
+"""
+
+    def test_a_rule_disabled_in_the_product_is_found(self):
+        use = {"tiers/coherence/use.hpp": header("tiers/coherence/use.hpp", body="if (enforced(Rule::kKept)) f();")}
+        self.assert_clean({"tiers/coherence/rules.hpp": self.SEAMS.format(value="0"), **use})
+        self.assert_found({"tiers/coherence/rules.hpp": self.SEAMS.format(value="1"), **use}, "rules.hpp", "must say")
+
+    def test_a_rule_that_no_code_asks_for_is_found(self):
+        self.assert_found({"tiers/coherence/rules.hpp": self.SEAMS.format(value="0")}, "kKept")
+
+    def test_seams_in_the_build_of_the_product_are_found(self):
+        self.assert_found({"tiers/coherence/use.hpp": header("tiers/coherence/use.hpp", body="enforced(Rule::kKept);"),
+                           "tiers/coherence/rules.hpp": self.SEAMS.format(value="0"),
+                           "tiers/CMakeLists.txt": "add_definitions(-DNEARCACHED_SEAMS)"}, "tiers/CMakeLists.txt")
+
     def test_a_tree_that_keeps_the_rules_has_no_findings(self):
         self.assert_clean({
             "protocol/writer.hpp": header("protocol/writer.hpp", "#include <string>"),

@@ -25,13 +25,14 @@ bool means_elsewhere(std::string_view error) {
 }
 
 // What a command says of a key that does not exist, and of no other that would matter: nil, 0, nothing, or an array of these
-// (HMGET, SMISMEMBER). An empty string is not among them: GET says it of a key that exists.
+// (HMGET, SMISMEMBER). An empty string only of a range: GET says it of a key that exists.
 bool says_absent(std::string_view reply, std::string_view variant) {
   // Of these a zero is a place, the first one.
   constexpr std::string_view kPlaces[] = {"bitpos ", "lpos ", "zrank ", "zrevrank "};
   const bool zero_is_place =
       std::any_of(std::begin(kPlaces), std::end(kPlaces), [&](std::string_view name) { return variant.starts_with(name); });
   if (zero_is_place && reply.find(":0\r\n") != std::string_view::npos) return false;
+  if (reply == "$0\r\n\r\n") return variant.starts_with("getrange ") || variant.starts_with("substr ");
   if (reply == "_\r\n" || reply == ":0\r\n" || reply == ":-2\r\n" || reply == "+none\r\n" || reply == "*0\r\n" ||
       reply == "%0\r\n" || reply == "~0\r\n") {
     return true;
