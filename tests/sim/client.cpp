@@ -12,6 +12,11 @@ using protocol::ReplyNode;
 using protocol::ReplyType;
 using tiers::Consistency;
 
+std::size_t floor_in(const std::map<std::string, std::size_t>& floors, const std::string& key) {
+  const auto found = floors.find(key);
+  return found == floors.end() ? 0 : found->second;
+}
+
 std::string version_text(std::uint64_t number) { return "v" + std::to_string(number); }
 
 // As observe() shows it.
@@ -77,7 +82,8 @@ void Client::send(Pending pending, const std::vector<std::string>& args) {
   pending.end = sent_;
   for (const std::string& arg : args) pending.command += (pending.command.empty() ? "" : " ") + arg;
   for (const std::string& key : pending.keys) {
-    pending.floors.push_back(world_.cluster.history().floor(sidecar_.number(), key));
+    const std::size_t floor = world_.cluster.history().floor(sidecar_.number(), key);
+    pending.floors.push_back(std::max(floor, floor_in(heard_floors_, key)));
   }
   pending_.push_back(std::move(pending));
   if (std::exchange(flush_scheduled_, true)) return;
@@ -152,11 +158,6 @@ void Client::on_bytes(std::string_view bytes) {
   in_.erase(0, from);
 }
 
-std::size_t Client::own_floor(const std::string& key) const {
-  const auto found = own_floors_.find(key);
-  return found == own_floors_.end() ? 0 : found->second;
-}
-
 void Client::judge(const Pending& pending, const protocol::ReplyTree& reply) {
   const ReplyType type = reply.root().type;
   if (type == ReplyType::kError || type == ReplyType::kBulkError) {
@@ -187,7 +188,7 @@ void Client::judge_read(const Pending& pending, std::size_t at, ReadKind kind, c
   if (stale_ok) staleness_us = policy.max_stale_us;
   if (pending.final) staleness_us = 0;
   const std::int64_t low_us = pending.arrived_us - staleness_us;
-  const std::size_t floor = std::max(pending.floors[at], own_floor(key));
+  const std::size_t floor = std::max(pending.floors[at], floor_in(own_floors_, key));
   const auto place = history.earliest(key, kind, got, low_us, now_us, floor);
   if (!place) {
     const bool too_old = history.earliest(key, kind, got, low_us, now_us, 0) == std::nullopt;
@@ -206,8 +207,8 @@ void Client::heard(const std::string& key, std::size_t place) {
   const std::int64_t since_us = history.since_us(key, place);
   for (const std::string& other : world_.options.model.keys) {
     if (sidecar_.policies().of(other).consistency != Consistency::kCausal) continue;
-    std::size_t& own = own_floors_[other];
-    own = std::max(own, history.place_at(other, since_us));
+    std::size_t& floor = heard_floors_[other];
+    floor = std::max(floor, history.place_at(other, since_us));
   }
 }
 

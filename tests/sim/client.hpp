@@ -60,7 +60,6 @@ class Client final : public Peer {
   void acknowledge(const Pending& pending, const std::string& key, ReadKind kind, const std::string& written);
   void heard(const std::string& key, std::size_t place);
   void fail(const Pending& pending, const std::string& key, const std::string& what, std::int64_t low_us, std::size_t floor);
-  [[nodiscard]] std::size_t own_floor(const std::string& key) const;
 
   World& world_;
   Sidecar& sidecar_;
@@ -76,6 +75,7 @@ class Client final : public Peer {
   std::uint64_t sent_ = 0;
   std::deque<Pending> pending_;
   std::map<std::string, std::size_t> own_floors_;
+  std::map<std::string, std::size_t> heard_floors_;  // of causal keys; for what is sent from now on
   std::uint64_t errors_ = 0;
   std::uint64_t reads_ = 0;
 };

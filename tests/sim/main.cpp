@@ -36,7 +36,7 @@ void usage() {
       "nearcached_sim [--from SEED] [--schedules N] [--seconds N] [--profile NAME] [--disable-rule NAME]...\n"
       "nearcached_sim --seed N [--profile NAME] [--trace] [--no-shrink] [--disable-rule NAME]...\n"
       "nearcached_sim --mutations [--rule NAME]\n"
-      "Profiles: writes faults slots failover expiry server levels ttl; drawn from the seed where none is given.");
+      "Profiles: writes faults slots failover expiry server levels ttl bus; drawn from the seed where none is given.");
 }
 
 bool take_number(const char* text, std::uint64_t& number) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "protocol/key_slot.hpp"
 #include "protocol/writer.hpp"
 #include "tests/sim/model_cluster.hpp"
 
@@ -55,6 +56,27 @@ void Node::close_all() {
 int Node::owner_seen(std::uint16_t slot) const {
   const auto found = view_.find(slot);
   return found == view_.end() ? -1 : found->second;
+}
+
+void Node::learn(std::uint16_t slot, int owner) {
+  const int before = std::exchange(view_[slot], owner);
+  if (before == number_ && owner != number_) unsubscribe(slot);
+}
+
+// Sharded channels go with their slot.
+void Node::unsubscribe(std::uint16_t slot) {
+  for (const auto& [id, connection] : connections_) {
+    for (const std::string& channel : std::set(connection->shard_channels)) {
+      if (protocol::key_slot(channel) != slot) continue;
+      connection->shard_channels.erase(channel);
+      std::string bytes;
+      protocol::append_header(bytes, '>', 3);
+      protocol::append_bulk(bytes, "sunsubscribe");
+      protocol::append_bulk(bytes, channel);
+      protocol::append_integer(bytes, static_cast<std::int64_t>(connection->shard_channels.size()));
+      push(*connection, bytes);
+    }
+  }
 }
 
 // ---- data

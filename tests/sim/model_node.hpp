@@ -83,7 +83,7 @@ class Node {
   void forget_tracking() { tracked_.clear(); }
 
   // The view of the cluster.
-  void learn(std::uint16_t slot, int owner) { view_[slot] = owner; }
+  void learn(std::uint16_t slot, int owner);
   [[nodiscard]] int owner_seen(std::uint16_t slot) const;
   [[nodiscard]] const std::map<std::uint16_t, int>& view() const { return view_; }
   std::map<std::uint16_t, int> migrating;  // slot -> where to
@@ -107,6 +107,7 @@ class Node {
   void signal(const std::string& key);
   void remember(NodeConnection& connection, const std::string& key);
   void push(NodeConnection& connection, const std::string& bytes);
+  void unsubscribe(std::uint16_t slot);
 
   const int number_;
   Cluster& cluster_;

@@ -11,7 +11,7 @@ using tiers::Consistency;
 using tiers::coherence::ChangeSource;
 
 constexpr std::array<std::string_view, static_cast<std::size_t>(Profile::kCount)> kProfileNames{
-    "writes", "faults", "slots", "failover", "expiry", "server", "levels", "ttl"};
+    "writes", "faults", "slots", "failover", "expiry", "server", "levels", "ttl", "bus"};
 
 constexpr std::int64_t kStalenessUs = 90'000;
 constexpr std::int64_t kFirstActionUs = 40'000;
@@ -50,6 +50,9 @@ std::vector<Weighted> operations(Profile profile) {
       return {{kRead, 55}, {kReadMany, 6}, {kSet, 12}, {kDelete, 3}, {kScript, 5}, {kDirectSet, 14}, {kFlush, 1}};
     case Profile::kLevels: return {{kRead, 60}, {kReadMany, 4}, {kSet, 10}, {kDirectSet, 10}, {kDirectPair, 14}};
     case Profile::kTtl: return {{kRead, 60}, {kReadMany, 4}, {kSet, 12}, {kDirectSet, 16}, {kDelete, 4}};
+    case Profile::kBus:
+      return {{kRead, 55},  {kReadMany, 5}, {kSet, 24},   {kSetMany, 3},
+              {kDelete, 4}, {kSetField, 4}, {kExpire, 2}, {kScript, 2}};
     case Profile::kCount: break;
   }
   return {{kRead, 1}};
@@ -69,6 +72,9 @@ std::vector<Weighted> faults(Profile profile) {
       return {{kSwapDatabases, 8}, {kDemote, 8}, {kFlushAll, 4}, {kReset, 2}, {kSlow, 2}, {kRestart, 1}};
     case Profile::kLevels: return {{kHold, 6}, {kSlow, 4}, {kReset, 5}, {kPauseSidecar, 2}, {kRestart, 5}};
     case Profile::kTtl: return {{kReset, 2}, {kSlow, 3}, {kPauseSidecar, 2}};
+    case Profile::kBus:
+      return {{kReset, 6},     {kHold, 6},    {kSlow, 5},    {kPauseSidecar, 4},
+              {kPauseNode, 2}, {kRestart, 2}, {kMigrate, 2}, {kFailOver, 1}};
     case Profile::kCount: break;
   }
   return {{kReset, 1}};
@@ -102,13 +108,16 @@ WorldOptions make_world(Profile profile, Rng& rng) {
     world.sources = {ChangeSource::kTracking, ChangeSource::kTtl};
     world.tracking_refused = true;
   }
+  if (profile == Profile::kBus) world.sources = {ChangeSource::kBus};
   if (profile == Profile::kFailover) world.hello_lies = rng.percent(30);
   if (rng.percent(15)) world.tracking_keys_max = 1 + rng.below(3);
   world.nested_pushes = rng.percent(50);
   return world;
 }
 
-ReadKind read_kind(const std::string& key, Rng& rng) {
+ReadKind read_kind(Profile profile, const std::string& key, Rng& rng) {
+  // Where nobody tells of changes, two ways of reading one key live by two deadlines.
+  if (profile == Profile::kTtl) return key.starts_with("hash") ? ReadKind::kHashAll : ReadKind::kGet;
   if (key.starts_with("hash")) return rng.percent(50) ? ReadKind::kHashAll : ReadKind::kHashField;
   const std::uint64_t kind = rng.below(10);
   return kind < 7 ? ReadKind::kGet : kind < 9 ? ReadKind::kGetRange : ReadKind::kExists;
@@ -143,8 +152,10 @@ Action make_operation(Profile profile, const Script& script, std::size_t focus, 
   action.key2 = key_for(ActionKind::kSet, keys, focus, rng);
   if (action.kind == ActionKind::kReadMany || action.kind == ActionKind::kSetMany)
     action.key = key_for(ActionKind::kSet, keys, focus, rng);
+  // Two answers of one command for one key are in no order.
+  if (action.kind == ActionKind::kReadMany && action.key == action.key2) action.kind = ActionKind::kRead;
   if (action.kind == ActionKind::kDirectPair) action.key = 1 + rng.below(2);
-  action.read = read_kind(keys[action.key], rng);
+  action.read = read_kind(profile, keys[action.key], rng);
   const bool expires = action.kind == ActionKind::kExpire || action.kind == ActionKind::kDirectExpire ||
                        (profile == Profile::kExpiry && rng.percent(60));
   if (expires) action.for_us = rng.range(5, 250) * 1000;

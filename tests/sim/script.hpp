@@ -70,7 +70,7 @@ struct Action {
 };
 
 // What a schedule is mostly about. Each rule's mutation is looked for in the one where its failure shows soonest.
-enum class Profile : std::uint8_t { kWrites, kFaults, kSlots, kFailover, kExpiry, kServer, kLevels, kTtl, kCount };
+enum class Profile : std::uint8_t { kWrites, kFaults, kSlots, kFailover, kExpiry, kServer, kLevels, kTtl, kBus, kCount };
 [[nodiscard]] std::string_view profile_name(Profile profile);
 [[nodiscard]] std::optional<Profile> profile_of(std::string_view name);
 

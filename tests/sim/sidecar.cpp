@@ -32,6 +32,11 @@ config::Settings make_settings(const World& world) {
   return settings;
 }
 
+bool publishes(const World& world) {
+  const auto& sources = world.options.sources;
+  return std::find(sources.begin(), sources.end(), tiers::coherence::ChangeSource::kBus) != sources.end();
+}
+
 tiers::NearCacheOptions cache_options(const World& world) {
   tiers::NearCacheOptions options;
   options.store.max_bytes = 256 * 1024;
@@ -63,8 +68,8 @@ Sidecar::Sidecar(World& world, int number)
     cache_.apply_topology(topology);
     for (const auto& worker : workers_) worker->set_topology(topology);
   });
-  shared_.reset(
-      new daemon::Shared{settings_, {}, cache_, identities_, *control_, resolver_, [] { return daemon::StatsSnapshot(); }});
+  shared_.reset(new daemon::Shared{
+      settings_, {}, cache_, identities_, *control_, resolver_, [] { return daemon::StatsSnapshot(); }, publishes(world)});
   for (std::uint32_t i = 0; i < settings_.threads; ++i) {
     workers_.push_back(std::make_unique<daemon::Worker>(i, *shared_, worker_options()));
     peers_.loops.push_back(&workers_.back()->loop());
@@ -89,17 +94,28 @@ daemon::WorkerOptions Sidecar::worker_options() {
   options.router.command_timeout_us = kTimeoutUs;
   options.router.request_refresh = [this] { control_->request_refresh(); };
   options.router.on_trouble = [](const tiers::upstream::Endpoint&, std::string_view) {};
+  if (publishes(world_)) {
+    tiers::BusPublisherOptions bus;
+    bus.channel = settings_.coherence.bus.channel;
+    bus.publisher = publisher();
+    bus.heartbeat_us = cache_.policies().max_staleness_min_us() / 3;
+    bus.rest_after_us = kTimeoutUs * 4;
+    options.bus = bus;
+    options.bus_epochs = &bus_epochs_;
+  }
   options.fills.link.cluster = options.router.cluster;
   options.fills.link.swapdb_never = settings_.upstream.swapdb_never;
   options.fills.link.sources = world_.options.sources;
   options.fills.link.bus_channel = settings_.coherence.bus.channel;
-  options.fills.link.bus_publisher = 0xB05 + static_cast<std::uint64_t>(number_);
+  options.fills.link.bus_publisher = publisher();
   options.fills.link.max_staleness_us = cache_.policies().max_staleness_min_us();
   options.fills.link.reply_timeout_us = kTimeoutUs;
   options.fills.link.hold_us = kHoldUs;
   options.fills.connect_timeout_us = kTimeoutUs;
   options.fills.on_state = [this](const tiers::upstream::Endpoint& node, std::uint32_t,
                                   const tiers::coherence::FillLink& link) {
+    const bool bus = link.source() == tiers::coherence::ChangeSource::kBus;
+    if (bus && link.state() == tiers::coherence::FillLinkState::kServing) shared_->bus_heard.store(true);
     if (!world_.kernel.tracing()) return;
     world_.kernel.trace("sidecar " + std::to_string(number_) + " link to " + node.text() + " state " +
                         std::to_string(static_cast<int>(link.state())) + " " + link.state_reason());

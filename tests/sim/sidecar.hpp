@@ -1,6 +1,7 @@
 // One nearcached process of the simulation: what daemon/app.cpp builds, without threads.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -30,11 +31,13 @@ class Sidecar {
  private:
   [[nodiscard]] daemon::WorkerOptions worker_options();
   void background();
+  [[nodiscard]] std::uint64_t publisher() const { return 0xB05 + static_cast<std::uint64_t>(number_); }
 
   World& world_;
   const int number_;
   const config::Settings settings_;
   tiers::io::Resolver resolver_;
+  std::atomic<std::uint32_t> bus_epochs_{0};
   tiers::NearCache cache_;
   tiers::upstream::IdentityRegistry identities_;
   std::unique_ptr<tiers::upstream::ControlPlane> control_;
