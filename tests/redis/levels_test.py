@@ -6,14 +6,14 @@ A proxy between sidecar and server can hold back what a connection that tracks i
 what a slow or cut path of invalidations does.
 """
 
+import re
 import signal
 import socket
 import threading
 import time
 import unittest
 
-from system import (PATIENCE_S, SLOWNESS, Cluster, RedisServer, ReplyError, Sidecar, encode, eventually, free_port, main,
-                    seconds_until)
+from system import PATIENCE_S, SLOWNESS, Cluster, RedisServer, ReplyError, Sidecar, eventually, free_port, main
 
 NAMESPACES = """
 coherence: { max_staleness: 1s, consistency: bounded, audit_one_in: 0 }  # audits are reads as well
@@ -389,6 +389,52 @@ class Outage(Case):
         self.stop()
         time.sleep(1.2)
         self.assertEqual(self.client.pipeline([("GET", "lasting:none"), ("HGETALL", "lasting:none")]), [None, []])
+
+
+class Reachable(Case):
+    """A node that answers everybody is no outage, although it can't be proven: there is nothing to be stale for."""
+
+    MAY = ("ACL", "SETUSER", "blind", "on", ">pw", "~*", "&*", "+@all")
+
+    def renewed_within(self, seconds):
+        """The server has new values; every read goes on, and from then on none may be old."""
+        keys = ["lasting:r", "cat:r", "plain:r"]
+        self.server.call("MSET", *[word for key in keys for word in (key, "new")])
+        written = time.monotonic()
+        while (asked := time.monotonic()) < written + seconds + 1.0:
+            for key in keys:
+                told = value_or_error(self.client, "GET", key)
+                if asked > written + seconds:
+                    self.assertEqual(told, b"new",
+                                     f"{key}, {asked - written:.1f} s after it was written, of a server that answers")
+
+    def kill_fill_connections(self, direct):
+        for line in direct.call("CLIENT", "LIST").decode().splitlines():
+            if "t" in re.search(r"\bflags=(\w+)", line)[1]:
+                direct.call("CLIENT", "KILL", "ID", re.search(r"\bid=(\d+)", line)[1])
+
+    def test_tracking_is_no_longer_allowed(self):
+        self.server.call(*self.MAY)
+        self.sidecar.close()
+        self.sidecar = sidecar_with_namespaces(f"redis://blind:pw@{self.server.address}", {"coherence.mode": "tracking"})
+        self.addCleanup(self.sidecar.close)
+        self.sidecar.wait_caching()
+        self.client = self.sidecar.client()
+        self.addCleanup(self.client.close)
+        self.cache("lasting:r", "cat:r", "plain:r")
+        self.server.call(*self.MAY, "-client|tracking")
+        with self.server.client() as direct:
+            self.kill_fill_connections(direct)
+        self.renewed_within(1.0)
+
+    def test_no_connection_more_is_taken(self):
+        self.cache("lasting:r", "cat:r", "plain:r")
+        with self.server.client() as direct:
+            others = len(direct.call("CLIENT", "LIST").splitlines()) - 1
+            direct.call("CONFIG", "SET", "maxclients", others)
+            self.kill_fill_connections(direct)
+            self.server.call = direct.call  # a connection of its own would not be taken either
+            self.renewed_within(2.5)
 
 
 class Return(Case):
