@@ -354,9 +354,11 @@ class WhatAWriterNotices(unittest.TestCase):
         self.assertTrue(self.read_back(None, lives=0.3))
         self.assertEqual(self.read_back(None, lives=0.3, answered=1.4), [])
 
-    def test_hashes_are_never_given_a_time_to_live(self):
+    def test_hashes_are_given_a_time_to_live_only_where_the_server_can(self):
         chance = random.Random(1)
-        self.assertTrue(all(Keyspace.choose_life(key, chance) <= 0 for key in range(1000) if is_hash(key)))
+        for able in (False, True):
+            lives = [Keyspace(1000, 2, 100, able).choose_life(key, chance) for key in range(1000) if is_hash(key)]
+            self.assertEqual(max(lives) > 0, able)
 
 
 class AWholeRun(unittest.TestCase):

@@ -57,8 +57,8 @@ class ClusterClient:
         return self._owners[slot]
 
     def call(self, *args):
-        """One command with its key as the second argument; MGET key by key. OSError, or ReplyError as the cluster said it."""
-        key = args[1]
+        """One command, its key the second argument (EVAL: its only key); MGET key by key. OSError, or ReplyError as the cluster said it."""
+        key = args[3] if args[0] == "EVAL" else args[1]
         if args[0] == "MGET":
             return [self.call("GET", each) for each in args[1:]]
         address, asking = self.owner(key), False

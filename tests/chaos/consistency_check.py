@@ -6,9 +6,9 @@
     consistency_check.py --mode bus | ttl   --level strict | causal | stale_ok   --max-staleness 0.2   --server PATH
 
 Three sidecars before 3 primaries and 3 replicas (appendonly). Readers, two clients each of one sidecar, ask in many ways
-(GET, MGET, STRLEN, GETRANGE, EXISTS, TYPE, HGETALL, HGET, HMGET, HLEN, HEXISTS); one request in ten is a write (SET, SET PX,
-HSET, DEL, UNLINK), through a sidecar or straight to the cluster, and counts when WAIT says that a replica has it. Each
-seed makes the keys, the load and the order of the faults (faults.py lists them). A run fails when
+(GET, MGET, STRLEN, GETRANGE, EXISTS, TYPE, HGETALL, HGET, HMGET, HLEN, HEXISTS); one request in ten is a write (SET, MSET,
+PSETEX, HSET, HSETEX, DEL, UNLINK, EVAL ...), through a sidecar or straight to the cluster, and counts when WAIT says that a
+replica has it. Each seed makes the load and the order of the faults (faults.py lists them). A run fails when
 
   - a read returned what the upstream had not held within the bound before it was sent, or another key's or a torn value;
   - a read through a sidecar missed a write that this sidecar had acknowledged before, be it another client's;
@@ -28,10 +28,12 @@ import argparse
 import multiprocessing
 import pickle
 import random
+import re
 import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
@@ -43,11 +45,12 @@ from board import Board  # noqa: E402
 from cluster_client import ClusterClient  # noqa: E402
 from fabric import CutCluster, Fabric  # noqa: E402
 from faults import Faults, calls_of  # noqa: E402
-from history import ABSENT, PRESENT, History  # noqa: E402
+from history import ABSENT, History  # noqa: E402
 from keyspace import Keyspace, WrongValue  # noqa: E402
 from resp import ReplyError  # noqa: E402
 from servers import ServerError, Sidecar, require  # noqa: E402
-from workers import Plan, Report, reader, run_worker, told_list, writer  # noqa: E402
+from weather import Weather  # noqa: E402
+from workers import Plan, reader, run_worker, writer  # noqa: E402
 
 MEGABYTE = 1 << 20
 MEMORY_SLACK = 20 * MEGABYTE
@@ -57,6 +60,7 @@ UPSTREAM_SHARE_MAX = 0.8   # of the reads, above which L1 was hardly in use
 SHARE_COMMANDS = ("get", "strlen", "exists", "type", "hgetall", "hmget", "hlen", "hexists")  # that only readers send
 LONGEST_TTL_S = max(keyspace.TTLS_MS) / 1000
 SETTLE_S = 3.0
+AUDIT_ONE_IN = 20
 SHOWN_MAX = 20
 COMPARE_KEYS = 200         # in one pipeline
 
@@ -88,6 +92,8 @@ def parse_arguments():
                         help="the cluster itself in their place: checks the tool, not the sidecars")
     options = parser.parse_args()
     options.faults = [] if options.faults == "none" else options.faults.split(",")
+    if options.without_sidecars:
+        options.faults = [kind for kind in options.faults if kind not in Faults.OF_SIDECARS]
     unknown = set(options.faults) - set(Faults.KINDS)
     if unknown:
         parser.error(f"no such faults: {', '.join(sorted(unknown))}")
@@ -99,7 +105,7 @@ def parse_arguments():
 def sidecar_settings(options):
     """What the command line says, as settings of the sidecars. Others stay at their defaults."""
     settings = {"l1.max_bytes": options.max_bytes, "coherence.mode": options.mode,
-                "coherence.max_staleness": f"{options.max_staleness * 1000:.0f}ms", "coherence.consistency": options.level}
+                "coherence.max_staleness": f"{options.max_staleness * 1000:.0f}ms", "coherence.consistency": options.level, "coherence.audit_one_in": AUDIT_ONE_IN}
     if options.mode == "ttl":
         settings["l1.ttl"] = f"{options.ttl * 1000:.0f}ms"
     if options.level == "stale_ok":
@@ -153,7 +159,8 @@ class Run:
         self.cluster = cluster
         self.sidecars = sidecars
         self.chance = random.Random(seed)
-        self.plan = Plan(seed, Keyspace(options.keys, options.writers, options.value_bytes), options.theta,
+        able = cluster.nodes[0].call("COMMAND", "INFO", "HSETEX")[0] is not None
+        self.plan = Plan(seed, Keyspace(options.keys, options.writers, options.value_bytes, able), options.theta,
                          options.answer_bound, cluster.addresses, [sidecar.address for sidecar in sidecars], results,
                          cluster.routes, straight=options.mode != "bus", confirm=options.replicas > 0,
                          told=options.level == "causal")
@@ -200,6 +207,13 @@ class Run:
             with open(path, "rb") as file:
                 reports.append(pickle.load(file))
         return reports
+
+    def abandon(self):
+        """Ends the workers of a run that failed: they share memory with what comes after it."""
+        self.board.stop.value = 1
+        for worker in self.workers:
+            worker.kill()
+            worker.join()
 
     def wait(self, seconds):
         """A sidecar that ends without having been killed ends the run."""
@@ -264,7 +278,6 @@ class Run:
         surprising = [self.at(moment, text) for moment, text in errors if not self.faults.expected(moment)]
         away = [self.at(moment, f"sidecar {sidecar} {text}") for report in reports for moment, sidecar, text in report.away
                 if not self.faults.dropping_expected(moment, sidecar)]
-        verdict.check(len(reports) == len(self.workers) + 1, f"{len(reports) - 1} of {len(self.workers)} processes came back")
         verdict.check_none(said, "wrong values, own pipelined writes not seen")
         if self.sidecars:
             verdict.check_none(away, "clients dropped or stuck")
@@ -272,7 +285,9 @@ class Run:
         for what, straight, through in self.faults.recoveries:
             if through - straight > SERVICE_BACK_MAX_S:
                 verdict.check(False, f"{what}: service back {through - straight:.2f} s after the cluster's own recovery")
-        print(f"        errors: {dict(Counter(text for _, text in errors)) or 'none'}")
+        stalls = self.faults.weather.stalls
+        print(f"        errors: {dict(Counter(text for _, text in errors)) or 'none'}; the machine stood still {len(stalls)} times, "
+              f"for {sum(last - first for first, last in stalls):.1f} s")
 
     def at(self, moment, text):
         return f"[{moment - self.started:.3f} s] {text}"
@@ -321,8 +336,21 @@ class Run:
         uncertain = sum((report.uncertain for report in reports), Counter())
         self.say(f"{reads} reads checked ({reads / seconds:.0f}/s), {self.board.total_writes()} writes, not certain: "
                  f"{dict(uncertain) or 'none'}")
-        print(f"        {dict(kinds.most_common())}")
+        print(f"        {dict(kinds.most_common())}{self.audits()}")
         return kinds
+
+    def audits(self):
+        """What the sidecars' own auditors say, where they do."""
+        counts = Counter()
+        for sidecar in self.sidecars:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{sidecar.admin_port}/metrics", timeout=5) as page:
+                    for line in page.read().decode().splitlines():
+                        if match := re.match(r"nearcached_audit_(checked|stale)_total(?:{.*})? (\d+)", line):
+                            counts[match[1]] += int(match[2])
+            except OSError:
+                return ""
+        return f"\n        the sidecars' own audits: {dict(counts)}" if counts else ""
 
     def check_share(self, verdict, kinds):
         """L1 must have answered, or nothing was proved."""
@@ -338,11 +366,17 @@ class Run:
         self.start_load()  # forks: before the threads of the watch and of the probes are started
         if memory:
             memory.start()
+        self.faults.weather = weather = Weather(self.cluster.nodes)
+        weather.start()
         self.hurt()
         self.wait(SETTLE_S if self.options.faults else 0.0)
+        weather.stop.set()
         reports = self.end_load()
 
         verdict = Verdict()
+        verdict.check(len(reports) == len(self.workers) + 1, f"{len(reports) - 1} of {len(self.workers)} processes came back")
+        if verdict.problems:
+            return verdict  # a history with a gap judges nobody
         kinds = self.summarise(reports)
         if self.sidecars and self.options.level != "strict":
             self.check_share(verdict, kinds)
@@ -372,6 +406,7 @@ def run_seed(options, seed):
                                         environment={"SIDECAR_NUMBER": str(number)}))
             for number in range(options.sidecars)]
         run = Run(options, seed, cluster, sidecars, fabric, Path(results))
+        stack.callback(run.abandon)
         verdict = run.run()
         return verdict.problems, run.checked, run.done
 

@@ -7,8 +7,9 @@ everybody at those: sidecars, other nodes, its replica. So what goes from one pr
     mute    the node hears, but is not heard: writes land, their answers and the invalidations don't come
     reset   connections are reset, new ones too
 
-for one source and one target, and so also one way between two nodes. Who a connection belongs to is found in /proc by its
-port, so nothing here needs privileges. What the load sends past the sidecars goes to the real ports, and is never cut.
+for one source and one target, and so also one way between two nodes. Who a connection belongs to is asked of the kernel
+(the socket's number by its ports, and whose file it is), so nothing here needs privileges; and only of connections that a cut
+may concern. What the load sends past the sidecars goes to the real ports, and is never cut.
 """
 
 import errno
@@ -48,11 +49,11 @@ class Pipe:
 class Link:
     """One connection, from a process to a node; `how` is the cut that it is under."""
 
-    def __init__(self, client, node, target, pid):
+    def __init__(self, client, node, target, inode):
         self.client = client
         self.node = node
         self.target = target
-        self.pid = pid
+        self.inode = inode  # of the other end of `client`
         self.how = None
         self.pipes = {client: Pipe(client, node, self, True), node: Pipe(node, client, self, False)}
 
@@ -66,10 +67,11 @@ class Switch:
     def __init__(self, listeners, orders):
         self.listeners = listeners  # socket -> (number of the node, real port)
         self.orders = orders
-        self.parent = os.getppid()
+        self.sockets = SocketNumbers()
         self.cuts = []
+        self.files = {}             # pid -> the numbers of its sockets, as looked up for the present order or connection
         self.links = set()
-        self.held = []              # accepted while stalled: (socket, target, port, pid)
+        self.held = []              # accepted while stalled: (socket, target, port, inode)
         self.poller = selectors.DefaultSelector()
         self.masks = {}
 
@@ -91,19 +93,26 @@ class Switch:
             self.cuts = self.orders.recv()
         except EOFError:
             os._exit(0)
+        self.files.clear()
         for link in list(self.links):
-            link.how = self.how(link.pid, link.target)
+            link.how = self.how(link.inode, link.target)
             if link.how == "reset":
                 self.drop(link, reset=True)
             else:
                 self.watch(link)
         held, self.held = self.held, []
-        for client, target, port, pid in held:
-            self.join(client, target, port, pid)
+        for client, target, port, inode in held:
+            self.join(client, target, port, inode)
         self.orders.send(len(self.links))
 
-    def how(self, pid, target):
-        return next((cut.how for cut in self.cuts if cut.target == target and pid in cut.pids), None)
+    def how(self, inode, target):
+        return next((cut.how for cut in self.cuts
+                     if cut.target == target and any(inode in self.sockets_of(pid) for pid in cut.pids)), None)
+
+    def sockets_of(self, pid):
+        if pid not in self.files:
+            self.files[pid] = sockets_of(pid)
+        return self.files[pid]
 
     def accept(self, listener):
         try:
@@ -111,15 +120,16 @@ class Switch:
         except OSError:
             return
         target, port = self.listeners[listener]
-        self.join(client, target, port, owner_of_port(peer[1], listener.getsockname()[1], self.parent))
+        self.files.clear()
+        self.join(client, target, port, self.sockets.number(peer[1], client.getsockname()[1]))
 
-    def join(self, client, target, port, pid):
-        how = self.how(pid, target)
+    def join(self, client, target, port, inode):
+        how = self.how(inode, target)
         if how == "reset":
             close(client, reset=True)
             return
         if how == "stall":
-            self.held.append((client, target, port, pid))
+            self.held.append((client, target, port, inode))
             return
         try:
             node = socket.create_connection((HOST, port), timeout=1.0)
@@ -129,7 +139,7 @@ class Switch:
         for sock in (client, node):
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        link = Link(client, node, target, pid)
+        link = Link(client, node, target, inode)
         link.how = how
         self.links.add(link)
         self.watch(link)
@@ -206,42 +216,46 @@ def close(sock, reset):
     sock.close()
 
 
-def owner_of_port(port, listening_port, parent):
-    """The child of `parent` whose socket 127.0.0.1:port talks to 127.0.0.1:listening_port; None when it is nobody's."""
-    ours, theirs = f"0100007F:{port:04X}", f"0100007F:{listening_port:04X}"
-    wanted = None
-    with open("/proc/net/tcp", encoding="ascii") as table:
-        for line in table:
-            fields = line.split()
-            if fields[1] == ours and fields[2] == theirs:
-                wanted = f"socket:[{fields[9]}]"
-                break
-    if wanted is None:
-        return None
-    return next((pid for pid in children_of(parent) if holds(pid, wanted)), None)
+class SocketNumbers:
+    """Asks the kernel for the number (inode) of a TCP socket of this host: NETLINK_SOCK_DIAG, one small question each."""
+
+    FAMILY, BY_FAMILY, REQUEST = 4, 20, 1
+    ANY_STATE = ANY_COOKIE = 0xFFFFFFFF
+    HEADER, QUESTION, ADDRESSES = "=IHHII", "=BBBBI", "!HH4s12x4s12x"
+    INODE_OFFSET = struct.calcsize(HEADER) + 4 + 48 + 16  # of struct inet_diag_msg, behind its state, id and counters
+
+    def __init__(self):
+        self.kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, self.FAMILY)
+
+    def number(self, port, peer_port):
+        """Of the socket 127.0.0.1:port that is connected to 127.0.0.1:peer_port; None when there is none any more."""
+        host = socket.inet_aton(HOST)
+        question = (struct.pack(self.QUESTION, socket.AF_INET, socket.IPPROTO_TCP, 0, 0, self.ANY_STATE)
+                    + struct.pack(self.ADDRESSES, port, peer_port, host, host)
+                    + struct.pack("=III", 0, self.ANY_COOKIE, self.ANY_COOKIE))
+        size = struct.calcsize(self.HEADER) + len(question)
+        self.kernel.send(struct.pack(self.HEADER, size, self.BY_FAMILY, self.REQUEST, 0, 0) + question)
+        answer = self.kernel.recv(CHUNK_BYTES)
+        if struct.unpack_from(self.HEADER, answer)[1] != self.BY_FAMILY:
+            return None
+        return struct.unpack_from("=I", answer, self.INODE_OFFSET)[0] or None
 
 
-def children_of(parent):
-    try:
-        with open(f"/proc/{parent}/task/{parent}/children", encoding="ascii") as file:
-            return [int(pid) for pid in file.read().split()]
-    except OSError:
-        return []
-
-
-def holds(pid, wanted):
+def sockets_of(pid):
+    """The numbers of the sockets that a process holds."""
     directory = f"/proc/{pid}/fd"
+    numbers = set()
     try:
-        numbers = os.listdir(directory)
+        for entry in os.listdir(directory):
+            try:
+                kind, _, number = os.readlink(f"{directory}/{entry}").partition(":")
+            except OSError:
+                continue
+            if kind == "socket":
+                numbers.add(int(number.strip("[]")))
     except OSError:
-        return False
-    for number in numbers:
-        try:
-            if os.readlink(f"{directory}/{number}") == wanted:
-                return True
-        except OSError:
-            continue
-    return False
+        pass
+    return numbers
 
 
 class Fabric:
@@ -271,8 +285,9 @@ class Fabric:
         self.process.kill()
         self.process.join()
 
-    def cut(self, pids, target, how):
-        self._tell(self.cuts + [Cut(frozenset(pids), target, how)])
+    def cut(self, pids, targets, how):
+        """Besides what is cut already: the processes from the nodes of these numbers."""
+        self._tell(self.cuts + [Cut(frozenset(pids), target, how) for target in targets])
 
     def heal(self):
         self._tell([])

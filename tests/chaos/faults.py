@@ -100,6 +100,8 @@ class Faults:
     KINDS = ("kill_connections", "kill_primary", "kill_sidecar", "failover", "move_slots", "cut", "sleep", "flush",
              "stop_primary", "isolate", "split", "small_table")
 
+    OF_SIDECARS = ("kill_sidecar", "cut", "sleep", "split")  # can't be done without any
+
     def __init__(self, cluster, sidecars, fabric, board, plan, chance, long_sleep_s):
         self.cluster = cluster
         self.sidecars = sidecars
@@ -113,6 +115,7 @@ class Faults:
         self.recoveries = []            # (what, straight, through a sidecar)
         self.direct = ClusterClient(plan.addresses, timeout=5.0, routes=plan.routes)
         self.flushes = 0
+        self.weather = None
 
     def run(self, kind):
         """One fault from its beginning until all is well again; returns what was done."""
@@ -120,16 +123,30 @@ class Faults:
         self.windows.append(window)
         self.board.settled_at.value = FOREVER
         try:
-            return getattr(self, kind)(window)
-        finally:
+            done = getattr(self, kind)(window)
             self.fabric.heal()
             self.cluster.wait_ok(RECOVERY_MAX_S)
             self.wait_for_replicas()
-            window.last = time.monotonic() + TAIL_S
-            self.board.settled_at.value = time.monotonic() + LANDING_S
+        except ServerError as error:
+            raise ServerError(f"{kind}: {error}\n{self.picture()}") from None
+        window.last = time.monotonic() + TAIL_S
+        self.board.settled_at.value = time.monotonic() + LANDING_S
+        return done
+
+    def picture(self):
+        """How the nodes see the cluster, for who has to find out why it is not whole."""
+        views = []
+        for node in self.cluster.nodes:
+            try:
+                views.append(f"{node.address} ({node.public_port}): " + node.call("CLUSTER", "NODES").decode())
+            except (OSError, ReplyError) as error:
+                views.append(f"{node.address} ({node.public_port}): {error}")
+        return "\n".join(views)
 
     def expected(self, moment):
-        return any(window.first <= moment <= window.last for window in self.windows)
+        """Whether an error of this moment is no surprise."""
+        planned = any(window.first <= moment <= window.last for window in self.windows)
+        return planned or self.weather is not None and self.weather.bad_between(moment - TAIL_S, moment + PROBE_INTERVAL_S)
 
     def dropping_expected(self, moment, sidecar):
         return any(window.first <= moment <= window.last and sidecar in window.dropping for window in self.windows)
@@ -154,14 +171,15 @@ class Faults:
         return self.cluster.owner_of(keyspace.name(self.chance.randrange(8)))
 
     def any_sidecar(self):
-        return self.chance.randrange(len(self.sidecars))
+        return self.chance.randrange(max(1, len(self.sidecars)))
 
     def probe(self, what, key, sidecar):
         """Seconds until the key could be written and read straight, and through the sidecar, from now; noted."""
         started = time.monotonic()
         addresses = [node.address for node in self.cluster.nodes if node.alive]
         straight = Probe(lambda: ClusterClient(addresses, 1.0, routes=self.plan.routes), key + ":straight{%s}" % key)
-        through = Probe(lambda: Client(self.sidecars[sidecar].address, timeout=self.plan.answer_bound_s), key)
+        through = Probe(lambda: Client(self.sidecars[sidecar].address, timeout=self.plan.answer_bound_s) if self.sidecars
+                        else ClusterClient(addresses, 1.0, routes=self.plan.routes), key)
         probes = ((straight, "straight"), (through, f"through sidecar {sidecar}"))
         for each, _ in probes:
             each.start()
@@ -169,7 +187,8 @@ class Faults:
             each.join()
             if each.recovered is None:
                 raise ServerError(f"no service {way} within {RECOVERY_MAX_S} s: {each.last_error}")
-        self.recoveries.append((what, straight.recovered - started, through.recovered - started))
+        if not (self.weather and self.weather.stalled_between(started, through.recovered)):
+            self.recoveries.append((what, straight.recovered - started, through.recovered - started))
         return f"served again after {straight.recovered - started:.2f} s, by a sidecar after {through.recovered - started:.2f} s"
 
 
@@ -262,8 +281,7 @@ class Faults:
         pids = self.chance.choice(([self.sidecars[number].pid], [self.sidecars[number].pid], self.pids_of_sidecars()))
         victims = self.chance.choice(([self.hot_primary()], [self.hot_primary()], self.cluster.nodes))
         seconds = self.chance.choice((0.3, 1.2, 3.0))
-        for node in victims:
-            self.fabric.cut(pids, node.number, how)
+        self.fabric.cut(pids, [node.number for node in victims], how)
         time.sleep(seconds)
         self.fabric.heal()
         return f"{how} for {seconds} s between {len(pids)} sidecars and {len(victims)} nodes"
@@ -304,7 +322,8 @@ class Faults:
                 board.sent[key] += 1
                 board.absent_from[key] = 0.0
                 board.absent[key] = board.sent[key]
-            through = self.any_sidecar() if not self.plan.straight or self.chance.random() < 0.5 else -1
+            straight = self.plan.straight and (not self.sidecars or self.chance.random() < 0.5)
+            through = -1 if straight else self.any_sidecar()
             sent = time.monotonic()
             done = self.flush_all(through)
             self.flushes += 1
@@ -363,20 +382,17 @@ class Faults:
         return f"{victim.address} cut from the other nodes until after the failover ({how})"
 
     def isolate_from_nodes(self, victim, how):
-        for node in self.cluster.nodes:
-            if node is not victim:
-                self.fabric.cut([victim.pid], node.number, how)
-        self.fabric.cut([node.pid for node in self.cluster.nodes if node is not victim], victim.number, how)
+        others = [node for node in self.cluster.nodes if node is not victim]
+        self.fabric.cut([victim.pid], [node.number for node in others], how)
+        self.fabric.cut([node.pid for node in others], [victim.number], how)
 
     def split(self, _window):
         """A primary and a sidecar on one side, all others on the other."""
         victim, number = self.hot_primary(), self.any_sidecar()
         self.isolate_from_nodes(victim, "stall")
-        for node in self.cluster.nodes:
-            if node is not victim:
-                self.fabric.cut([self.sidecars[number].pid], node.number, "stall")
+        self.fabric.cut([self.sidecars[number].pid], [node.number for node in self.cluster.nodes if node is not victim], "stall")
         majority = [each.pid for each in self.sidecars if each is not self.sidecars[number]]
-        self.fabric.cut(majority, victim.number, "stall")
+        self.fabric.cut(majority, [victim.number], "stall")
         other = next(node for node in self.cluster.nodes if node is not victim)
         wait_for(lambda: self.failed_over(victim, other), RECOVERY_MAX_S, "a replica to take over")
         time.sleep(self.chance.uniform(0, 2))

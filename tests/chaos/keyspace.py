@@ -4,7 +4,8 @@ Three quarters are strings: `s:N`; every fourth key is a hash: `h:N`, whose fiel
 same version, so that an answer put together from two states shows. A value says its key, version and writer; its length
 differs for as many versions in a row as values may have bytes, so that STRLEN tells the version as well.
 
-Of every ten keys three are also deleted, and three also expire.
+Of every ten keys three are also deleted, and three also expire (hashes only where the server can set a whole one with its
+time to live in one command, HSETEX). The same is written by different commands, scripts among them.
 """
 
 import random
@@ -16,6 +17,7 @@ HEAD_BYTES = 40            # more than the part of a value that says whose it is
 TTLS_MS = (300, 800, 1500)
 PADDING = bytes(random.Random(7).choices(b"abcdefghijklmnopqrstuvwxyz0123456789", k=4096))
 FIELD_BYTES_MAX = 60
+SCRIPT = "return redis.call(ARGV[1], KEYS[1], unpack(ARGV, 2))"
 
 
 class WrongValue(ValueError):
@@ -47,20 +49,20 @@ def parse_value(key, value, writers):
 
 
 class Keyspace:
-    def __init__(self, keys, writers, value_bytes_max):
+    def __init__(self, keys, writers, value_bytes_max, expiring_hashes=False):
         self.keys = keys
         self.writers = writers
         self.value_bytes_max = value_bytes_max
+        self.expiring_hashes = expiring_hashes
 
     # Writes.
 
-    @staticmethod
-    def choose_life(key, chance):
+    def choose_life(self, key, chance):
         """What the next write of this key does: DELETED, STAYS, or the seconds that the value lives."""
         kind = key % 10
         if kind < 3 and chance.random() < 0.3:
             return DELETED
-        if 3 <= kind < 6 and not is_hash(key) and chance.random() < 0.3:
+        if 3 <= kind < 6 and (self.expiring_hashes or not is_hash(key)) and chance.random() < 0.3:
             return chance.choice(TTLS_MS) / 1000
         return STAYS
 
@@ -69,16 +71,25 @@ class Keyspace:
         return make_value(key, version, key % self.writers, bytes_max)
 
     def write_command(self, write):
-        """The command that makes this version, and the reply it must have (None: any number)."""
+        """The command that makes this version, and the reply it must have (None: it depends). Forms take turns."""
         key = name(write.key)
         if write.lives == DELETED:
-            return (("UNLINK", "DEL")[write.version % 2], key), None
+            forms = [("UNLINK", key), ("DEL", key), ("EVAL", SCRIPT, "1", key, "DEL")]
+            return forms[write.version % len(forms)], None
         value = self.value(write.key, write.version)
+        milliseconds = str(int(write.lives * 1000))
         if is_hash(write.key):
-            return ("HSET", key, *(part for field in FIELDS for part in (field, value))), None
+            fields = [part for field in FIELDS for part in (field, value)]
+            if write.lives != STAYS:
+                return ("HSETEX", key, "PX", milliseconds, "FIELDS", str(len(FIELDS)), *fields), 1
+            forms = [("HSET", key, *fields), ("HSET", key, *fields), ("EVAL", SCRIPT, "1", key, "HSET", *fields)]
+            return forms[write.version % len(forms)], None
         if write.lives != STAYS:
-            return ("SET", key, value, "PX", str(int(write.lives * 1000))), b"OK"
-        return ("SET", key, value), b"OK"
+            forms = [("SET", key, value, "PX", milliseconds), ("PSETEX", key, milliseconds, value),
+                     ("EVAL", SCRIPT, "1", key, "SET", value, "PX", milliseconds)]
+        else:
+            forms = [("SET", key, value)] * 4 + [("MSET", key, value), ("EVAL", SCRIPT, "1", key, "SET", value)]
+        return forms[write.version % len(forms)], b"OK"
 
     @staticmethod
     def probe_command(key):

@@ -253,6 +253,7 @@ def read_what_was_told(plan, board, report, session):
     key, version = map(int, popped[0].split())
     batch = Batch(plan, board, session.sidecar, [key])
     replies = session.pipeline(batch.commands)
+    report.kinds["told"] += 1
     return batch.judge(report, replies, told={key: version}) if replies else 0
 
 
