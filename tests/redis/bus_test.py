@@ -103,6 +103,12 @@ class OneServer(Case):
         self.seen_at_once("k", "u", "EVAL", "return redis.call('SET', 'k', 'u')", "0")
         self.seen_at_once("k", None, "FLUSHALL")
 
+    def test_a_script_without_keys_is_heard_by_its_own_process_too(self):
+        for i in range(20):
+            self.cache("unnamed", self.at_writer, self.writer)
+            self.at_writer.call("EVAL", f"return redis.call('SET', 'unnamed', {i})", "0")
+            self.assertEqual(self.at_writer.call("GET", "unnamed"), b"%d" % i)
+
     def test_a_pipeline_of_writes_is_heard_and_answered_in_order(self):
         keys = [f"pipe:{i}" for i in range(300)]
         for key in keys:
@@ -129,8 +135,8 @@ class OneServer(Case):
             self.at_writer.call("INCR", "text")
 
     def test_an_idle_pair_stays_verified_and_hears_no_gap(self):
-        self.at_writer.call("SET", "idle", "1")
         self.settle(self.reader)
+        self.at_writer.call("SET", "idle", "1")  # opens the writer's stream, which must not fall silent
         self.cache("idle")
         before = gaps(self.reader)
         for _ in range(10):
@@ -318,6 +324,7 @@ class InACluster(Case):
                 kind = chance.choice(("normal", "pubsub"))
                 node.call("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
                 load.run(0.3)
+            load.run(4 * STALENESS_S)  # in peace: no gap covers what was not told
         self.assertEqual(load.lies, [])
         self.assertGreater(load.reads, 500)
         self.assertGreater(self.reader.hits, 100)
