@@ -63,6 +63,7 @@ SETTLE_S = 3.0
 AUDIT_ONE_IN = 20
 SHOWN_MAX = 20
 COMPARE_KEYS = 200         # in one pipeline
+COMPARE_TRIES = 10
 
 
 def parse_arguments():
@@ -78,6 +79,7 @@ def parse_arguments():
     parser.add_argument("--binary", type=lambda path: Path(path).resolve(), help="the sidecar (build/release/nearcached)")
     parser.add_argument("--sidecars", type=int, default=3)
     parser.add_argument("--replicas", type=int, default=1, help="of each primary; 0: nothing is killed nor confirmed")
+    parser.add_argument("--node-timeout", type=float, default=1.5, metavar="SECONDS", help="of the cluster's nodes")
     parser.add_argument("--keys", type=int, default=3000)
     parser.add_argument("--value-bytes", type=int, default=400, help="largest value; sizes are spread below it")
     parser.add_argument("--max-bytes", type=int, default=MEGABYTE, help="the sidecars' l1.max_bytes")
@@ -301,18 +303,28 @@ class Run:
         problems = []
         for first in range(0, self.options.keys, COMPARE_KEYS):
             keys = range(first, min(first + COMPARE_KEYS, self.options.keys))
-            reads = [(key, command) for key in keys for command in self.plan.keyspace.every_read(key)]
-            commands = [command for _, command in reads]
-            truth = direct.pipeline_by_owner(commands)
-            problems += self.inadmissible(history, reads, truth)
-            for number, client in enumerate(clients):
-                for _ in range(2):
-                    answers = client.pipeline(commands)
-                    self.checked += len(answers)
-                    problems += [f"sidecar {number}: {' '.join(map(str, command))} says {answer!r:.60}, the upstream {said!r:.60}"
-                                 for (_, command), answer, said in zip(reads, answers, truth) if answer != said]
+            problems += self.compare(history, keys, direct, clients)
         direct.close()
         verdict.check_none(problems, f"keys that differ at the end, of {self.options.keys}")
+
+    def compare(self, history, keys, direct, clients):
+        """What differs. Errors are no answers: the cluster is waited for, and all is asked again."""
+        reads = [(key, command) for key in keys for command in self.plan.keyspace.every_read(key)]
+        commands = [command for _, command in reads]
+        for _ in range(COMPARE_TRIES):
+            self.cluster.wait_ok()
+            truth = direct.pipeline_by_owner(commands)
+            answers = [client.pipeline(commands) for client in clients for _ in range(2)]
+            if not any(isinstance(reply, ReplyError) for replies in (truth, *answers) for reply in replies):
+                break
+            time.sleep(1.0)
+        problems = list(self.inadmissible(history, reads, truth))
+        for number, replies in enumerate(answers):
+            self.checked += len(replies)
+            problems += [f"sidecar {number // 2}: {' '.join(map(str, command))} says {answer!r:.60}, the upstream {said!r:.60}"
+                         for (_, command), answer, said in zip(reads, replies, truth)
+                         if comparable(command, answer) != comparable(command, said)]
+        return problems
 
     def inadmissible(self, history, reads, truth):
         for (key, command), said in zip(reads, truth):
@@ -393,13 +405,21 @@ class Run:
         return verdict
 
 
+def comparable(command, reply):
+    """A reply without what is nobody's promise: a hash has no order, and another node's is another."""
+    if command[0] == "HGETALL" and isinstance(reply, list):
+        return sorted(zip(reply[::2], reply[1::2]))
+    return reply
+
+
 def run_seed(options, seed):
     """(problems, checked reads, faults) of one seed."""
     with ExitStack() as stack:
         results = stack.enter_context(tempfile.TemporaryDirectory(prefix="nearcached-chaos-"))
         fabric = stack.enter_context(Fabric(3 * (1 + options.replicas)))
         cluster = stack.enter_context(CutCluster(
-            fabric, primaries=3, replicas=options.replicas, appendonly=True, args=["--appendfsync", "no"],
+            fabric, primaries=3, replicas=options.replicas, node_timeout_ms=int(options.node_timeout * 1000), appendonly=True,
+            args=["--appendfsync", "no"],
             binary=None if options.server == "redis" else options.server))
         sidecars = [] if options.without_sidecars else [
             stack.enter_context(Sidecar(cluster.url, settings=sidecar_settings(options), binary=options.binary,

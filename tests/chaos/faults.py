@@ -127,8 +127,8 @@ class Faults:
             self.fabric.heal()
             self.cluster.wait_ok(RECOVERY_MAX_S)
             self.wait_for_replicas()
-        except ServerError as error:
-            raise ServerError(f"{kind}: {error}\n{self.picture()}") from None
+        except (ServerError, ReplyError, OSError) as error:
+            raise ServerError(f"{kind}: {error!r}\n{self.picture()}") from None
         window.last = time.monotonic() + TAIL_S
         self.board.settled_at.value = time.monotonic() + LANDING_S
         return done
@@ -239,6 +239,7 @@ class Faults:
         hot = [key_slot(keyspace.name(key)) for key in range(self.plan.keyspace.keys)]
         slots = [slot for slot in dict.fromkeys(hot) if self.owner_is(source, slot)][:self.chance.randint(3, 25)]
         for here, there in ((source, target), (target, source)):
+            self.cluster.wait_ok()
             for slot in slots:
                 self.open_slot(slot, here, there)
             self.migrate(slots, here, there, MIGRATE_KEYS_MAX // 10)

@@ -57,12 +57,14 @@ class Keyspace:
 
     # Writes.
 
+    def may_expire(self, key):
+        return 3 <= key % 10 < 6 and (self.expiring_hashes or not is_hash(key))
+
     def choose_life(self, key, chance):
         """What the next write of this key does: DELETED, STAYS, or the seconds that the value lives."""
-        kind = key % 10
-        if kind < 3 and chance.random() < 0.3:
+        if key % 10 < 3 and chance.random() < 0.3:
             return DELETED
-        if 3 <= kind < 6 and (self.expiring_hashes or not is_hash(key)) and chance.random() < 0.3:
+        if self.may_expire(key) and chance.random() < 0.3:
             return chance.choice(TTLS_MS) / 1000
         return STAYS
 
@@ -132,7 +134,7 @@ class Keyspace:
             return ("HGET", name(key), chance.choice(FIELDS)), [key], self.from_get
         if kind < 0.8:
             return ("HMGET", name(key), *FIELDS[1:]), [key], self.from_hmget
-        if kind < 0.9:
+        if kind < 0.9 and not self.may_expire(key):  # HLEN counts fields that have expired until they are collected
             return ("HLEN", name(key)), [key], self.from_hlen
         return ("HEXISTS", name(key), chance.choice(FIELDS)), [key], self.from_exists
 
@@ -140,8 +142,9 @@ class Keyspace:
         """One read of each kind, for the comparison at the end."""
         key_name = name(key)
         if is_hash(key):
-            return [("HGETALL", key_name), ("HGET", key_name, FIELDS[2]), ("HMGET", key_name, *FIELDS), ("HLEN", key_name),
-                    ("HEXISTS", key_name, FIELDS[0])]
+            length = [] if self.may_expire(key) else [("HLEN", key_name)]
+            return [("HGETALL", key_name), ("HGET", key_name, FIELDS[2]), ("HMGET", key_name, *FIELDS),
+                    ("HEXISTS", key_name, FIELDS[0]), *length]
         return [("GET", key_name), ("MGET", key_name), ("STRLEN", key_name), ("GETRANGE", key_name, "0", str(HEAD_BYTES)),
                 ("EXISTS", key_name), ("TYPE", key_name)]
 
