@@ -60,6 +60,7 @@ UPSTREAM_SHARE_MAX = 0.8   # of the reads, above which L1 was hardly in use
 SHARE_COMMANDS = ("get", "strlen", "exists", "type", "hgetall", "hmget", "hlen", "hexists")  # that only readers send
 LONGEST_TTL_S = max(keyspace.TTLS_MS) / 1000
 SETTLE_S = 3.0
+GAP_S = (0.3, 1.5)         # between two faults
 AUDIT_ONE_IN = 20
 SHOWN_MAX = 20
 COMPARE_KEYS = 200         # in one pipeline
@@ -230,14 +231,14 @@ class Run:
         """Faults in an order of the seed's, all of them before any a second time, until the time is over."""
         deck = []
         end = self.started + self.options.seconds
-        self.wait(min(2.0, self.options.seconds / 4))
+        self.wait(min(1.0, self.options.seconds / 4))
         while time.monotonic() < end and self.options.faults:
             if not deck:
                 deck = self.chance.sample(self.options.faults, len(self.options.faults))
             kind = deck.pop()
             self.say(self.faults.run(kind))
             self.done[kind] += 1
-            self.wait(min(self.chance.uniform(0.5, 3.0), max(0.0, end - time.monotonic())))
+            self.wait(min(self.chance.uniform(*GAP_S), max(0.0, end - time.monotonic())))
         self.wait(max(0.0, end - time.monotonic()))
 
     # The verdict.

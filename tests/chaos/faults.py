@@ -243,12 +243,12 @@ class Faults:
             for slot in slots:
                 self.open_slot(slot, here, there)
             self.migrate(slots, here, there, MIGRATE_KEYS_MAX // 10)
-            time.sleep(self.chance.uniform(0.1, 1.2))  # slots of which some keys are there, some here
+            time.sleep(self.chance.uniform(0.1, 0.8))  # slots of which some keys are there, some here
             for slot in slots:
                 while self.migrate([slot], here, there, MIGRATE_KEYS_MAX):
                     pass
                 self.close_slot(slot, here, there)
-            time.sleep(self.chance.uniform(0.0, 1.5))
+            time.sleep(self.chance.uniform(0.0, 0.8))
         return f"{len(slots)} slots moved from {source.address} to {target.address} and back"
 
     def owner_is(self, node, slot):

@@ -71,10 +71,10 @@ class Session(socketserver.StreamRequestHandler):
         if name in READS:
             return self.read(name, parts)
         try:
-            return self.upstream.call(*parts)
+            return self.upstream.call(name, *parts[1:])
         finally:
             if self.server.flaw != "lost":
-                self.server.drop(parts[1])
+                self.server.drop(parts[3] if name == "EVAL" else parts[1])
 
     def read(self, name, parts):
         return getattr(self, self.server.flaw)(name, parts)
@@ -86,7 +86,7 @@ class Session(socketserver.StreamRequestHandler):
 
     def cached(self, parts, seconds, clock=time.monotonic):
         server = self.server
-        entries = server.entries.setdefault(parts[1], {})
+        entries = server.entries.setdefault(parts[1], {})  # drop() puts others in their place: what is read now is lost then
         until, value = entries.get(tuple(parts), (0.0, None))
         now = clock()
         if until <= now:
