@@ -54,6 +54,8 @@ class ClusterClient:
         slot = key_slot(key)
         if slot not in self._owners:
             self.learn()
+        if slot not in self._owners:
+            raise RespTimeout(f"nobody serves slot {slot}")  # its primary is called failed and no replica has taken over yet
         return self._owners[slot]
 
     def call(self, *args):

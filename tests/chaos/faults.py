@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import keyspace
 from cluster_client import CLIENT_NAME, ClusterClient
 from resp import Client, ReplyError
-from servers import ServerError, key_slot, wait_for
+from servers import SLOTS, ServerError, key_slot, wait_for
 from workers import Batch, Report
 
 PROBE_INTERVAL_S = 0.02
@@ -367,7 +367,10 @@ class Faults:
         return f"{victim.address} stopped until after the failover: {text}"
 
     def failed_over(self, old, witness):
-        return all(self.cluster.node_at(entry[2][1]) is not old for entry in witness.call("CLUSTER", "SLOTS"))
+        """Whether the witness knows other owners for all slots. Those of a failed primary are nobody's for a while."""
+        view = witness.call("CLUSTER", "SLOTS")
+        served = sum(last - first + 1 for first, last, *_ in view)
+        return served == SLOTS and all(self.cluster.node_at(entry[2][1]) is not old for entry in view)
 
     def isolate(self, _window):
         """A primary that no other node hears, but every sidecar does."""
