@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """The consistency checker: sidecars before a real cluster, readers, writers and faults, judged by the writers' own history.
 
-    consistency_check.py --seeds 20 --seconds 60                       # the long run: 20 seeds, a minute each
+    consistency_check.py --seeds 20 --seconds 25                       # the long run: 20 seeds, each on a cluster of its own
     consistency_check.py --seed 7 --seeds 1                            # one that failed, again
     consistency_check.py --mode bus | ttl   --level strict | causal | stale_ok   --max-staleness 0.2   --server PATH
 
