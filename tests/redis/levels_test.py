@@ -9,6 +9,7 @@ what a slow or cut path of invalidations does.
 import re
 import signal
 import socket
+import statistics
 import threading
 import time
 import unittest
@@ -27,7 +28,6 @@ namespaces:
   - { prefix: "cat:now:", consistency: bounded }
   - { prefix: "lasting:", consistency: stale_ok, max_stale: 1h }
 """
-SLACK_S = 0.15 * SLOWNESS  # between the reading of our clock and that of the sidecar's
 COMMAND_TIMEOUT_S = 0.5
 DELAY_S = 0.004            # of the path of invalidations, where it is slow
 ROUNDS = 2400              # of the queue
@@ -295,8 +295,11 @@ class Outage(Case):
                 served_until[key] = asked
             else:
                 self.assertIsInstance(reply, ReplyError, (key, reply))
-            limit = 0.1 if key.startswith("lasting:") else COMMAND_TIMEOUT_S + 0.35
-            self.assertLess(took, limit * SLOWNESS + SLACK_S, f"{key}, asked after {asked:.2f} s")
+            self.assertLess(took, PATIENCE_S, f"{key}, asked after {asked:.2f} s")
+        # Medians: how long a single read takes is the machine's affair as well.
+        for keys, limit in ((("lasting:0",), 0.1), (("cat:now:0", "plain:0", "price:0"), COMMAND_TIMEOUT_S + 0.35)):
+            waits = [took for asked, took, key, _reply in told if key in keys and asked > 1.0]
+            self.assertLess(statistics.median(waits), limit * SLOWNESS, keys)
         for key, bound in (("cat:now:0", 1.0), ("plain:0", 1.0), ("price:0", 0.25)):
             self.assertLessEqual(served_until.get(key, 0), bound + 0.02, f"{key} is bounded")
         for key in ("cat:0", "cat:1"):
