@@ -23,6 +23,7 @@ struct Arguments {
   std::uint64_t schedules = 1000;
   std::int64_t seconds = 0;  // 0: as many as there are schedules
   std::optional<Profile> profile;
+  bool schedules_given = false;
   bool one = false;
   bool trace = false;
   bool shrink = true;
@@ -35,7 +36,7 @@ void usage() {
   std::puts(
       "nearcached_sim [--from SEED] [--schedules N] [--seconds N] [--profile NAME] [--disable-rule NAME]...\n"
       "nearcached_sim --seed N [--profile NAME] [--trace] [--no-shrink] [--disable-rule NAME]...\n"
-      "nearcached_sim --mutations [--rule NAME]\n"
+      "nearcached_sim --mutations [--rule NAME] [--schedules N at most]\n"
       "Profiles: writes faults slots failover expiry server levels ttl bus; drawn from the seed where none is given.");
 }
 
@@ -71,6 +72,7 @@ bool take_valued(Arguments& arguments, std::string_view name, const char* value)
     arguments.from = number;
   } else if (name == "--schedules") {
     arguments.schedules = number;
+    arguments.schedules_given = true;
   } else if (name == "--seconds") {
     arguments.seconds = static_cast<std::int64_t>(number);
     arguments.schedules = UINT64_MAX;
@@ -178,6 +180,8 @@ int main(int argc, char** argv) {
     nearcached::sim::usage();
     return 2;
   }
-  if (arguments.mutations) return nearcached::sim::run_mutations(arguments.only) == 0 ? 0 : 1;
+  if (arguments.mutations) {
+    return nearcached::sim::run_mutations(arguments.only, arguments.schedules_given ? arguments.schedules : UINT64_MAX) == 0 ? 0 : 1;
+  }
   return nearcached::sim::run(arguments);
 }

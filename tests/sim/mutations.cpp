@@ -1,5 +1,6 @@
 #include "tests/sim/mutations.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <string>
@@ -21,11 +22,11 @@ constexpr Mutation kMutations[kRules] = {
     {Rule::kFenceAtInstall, Profile::kWrites, kUsual},
     {Rule::kFenceFromDispatch, Profile::kWrites, kUsual},
     {Rule::kFenceUntilAnswered, Profile::kWrites, kUsual},
-    {Rule::kEraseBeforeAnswer, Profile::kWrites, kUsual},
+    {Rule::kEraseBeforeAnswer, Profile::kWrites, 0, "nothing can be installed since the write began: a second net"},
     {Rule::kPushFencesAbsent, Profile::kWrites, kUsual},
     {Rule::kJoinOnSameBasis, Profile::kWrites, kUsual},
-    {Rule::kGenerationAtInstall, Profile::kFaults, kUsual},
-    {Rule::kEpochAtInstall, Profile::kSlots, kUsual},
+    {Rule::kGenerationAtInstall, Profile::kFaults, 0, "what was installed would not be served: generation_at_hit"},
+    {Rule::kEpochAtInstall, Profile::kSlots, 0, "what was installed would not be served: epoch_at_hit"},
     {Rule::kTopologyAtFill, Profile::kSlots, kUsual},
     {Rule::kUnacknowledgedBypass, Profile::kWrites, kUsual},
     {Rule::kForwardAfterFill, Profile::kWrites, kUsual},
@@ -65,11 +66,11 @@ constexpr Mutation kMutations[kRules] = {
 };
 
 // The seed that notices, 0 if none does.
-std::uint64_t hunt(const Mutation& mutation, std::string& failure) {
+std::uint64_t hunt(const Mutation& mutation, std::uint64_t schedules_max, std::string& failure) {
   const std::uint64_t before = disabled_rules;
   disabled_rules |= rule_bit(mutation.rule);
   std::uint64_t found = 0;
-  for (std::uint64_t seed = 1; seed <= mutation.schedules_max && found == 0; ++seed) {
+  for (std::uint64_t seed = 1; seed <= schedules_max && found == 0; ++seed) {
     failure = simulate(make_script(seed, mutation.profile)).failure;
     if (!failure.empty()) found = seed;
   }
@@ -81,7 +82,7 @@ std::uint64_t hunt(const Mutation& mutation, std::string& failure) {
 
 const Mutation& mutation_of(Rule rule) { return kMutations[static_cast<std::size_t>(rule)]; }
 
-int run_mutations(std::string_view only) {
+int run_mutations(std::string_view only, std::uint64_t schedules_max) {
   int unnoticed = 0;
   std::printf("%-24s %-9s %9s %8s  %s\n", "rule taken out", "profile", "schedules", "seconds", "what failed then");
   for (const Mutation& mutation : kMutations) {
@@ -93,11 +94,12 @@ int run_mutations(std::string_view only) {
     }
     const auto begin = std::chrono::steady_clock::now();
     std::string failure;
-    const std::uint64_t seed = hunt(mutation, failure);
+    const std::uint64_t tries = std::min(mutation.schedules_max, schedules_max);
+    const std::uint64_t seed = hunt(mutation, tries, failure);
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     if (seed == 0) ++unnoticed;
     std::printf("%-24s %-9s %9llu %8.1f  %s\n", name.c_str(), std::string(profile_name(mutation.profile)).c_str(),
-                static_cast<unsigned long long>(seed == 0 ? mutation.schedules_max : seed), seconds,
+                static_cast<unsigned long long>(seed == 0 ? tries : seed), seconds,
                 seed == 0 ? "NOTHING NOTICED IT" : failure.substr(0, failure.find('\n')).c_str());
     std::fflush(stdout);
   }

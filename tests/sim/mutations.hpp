@@ -19,7 +19,8 @@ struct Mutation {
 
 [[nodiscard]] const Mutation& mutation_of(tiers::coherence::Rule rule);
 
-// Prints the table of all rules (or of one); the number of rules that should have been noticed and were not.
-[[nodiscard]] int run_mutations(std::string_view only);
+// Prints the table of all rules (or of one), each looked for in at most so many schedules. Returns how many rules should
+// have been noticed and were not.
+[[nodiscard]] int run_mutations(std::string_view only, std::uint64_t schedules_max);
 
 }  // namespace nearcached::sim
