@@ -77,6 +77,8 @@ class FillService::Link final : public coherence::FillLinkEvents {
     insight::Counters& counters = service_.counters_;
     if (result.answered) {
       const bool kept = service_.cache_.install(result, realm_, now_us);
+      // What its reader is told may be newer than what is kept of the key.
+      if (!kept && result.untold) service_.cache_.on_read_past(result.hash);
       if (service_.cache_.too_large(result)) {
         service_.too_large_[result.hash % kTooLargeSlots] = read_id(result.hash, result.variant);
       }

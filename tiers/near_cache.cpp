@@ -72,6 +72,8 @@ bool NearCache::install(const coherence::FillResult& result, std::uint32_t realm
   if (result.unwatched) expires_us = std::min(expires_us, result.sent_us + policy.max_staleness_us);
   if (result.expires_at_us != 0) expires_us = std::min(expires_us, result.expires_at_us);
   if (expires_us / 1000 <= now_us / 1000) return false;
+  // All fills of the key come over one connection, so that nobody installs between the two.
+  if (result.untold) store_.erase(l1::KeyRef{result.hash, realm, result.key}, l1::Removal::kReplaced);
   const coherence::FillBasis& basis = result.basis;
   const l1::Stamp stamp{basis.generation, basis.slot_epoch, basis.link, basis.slot};
   return store_.install({result.hash, realm, result.key}, result.variant, result.reply, stamp, expires_us / 1000,

@@ -381,6 +381,8 @@ void FillLink::take_field_ttl(Flight& flight, std::string_view frame) {
 
 bool FillLink::may_keep(const Flight& flight) const {
   const char type = flight.value.front();
+  // A key that moves with an open slot leaves no message.
+  if (source() == ChangeSource::kBus && options_.cluster && open_.test(flight.slot)) return false;
   if (flight.audit || (!flight.basis.fence.open() && enforced(Rule::kFenceAtInstall))) return false;
   if ((type == '-' || type == '!') && enforced(Rule::kErrorsNotCached)) return false;
   if (flight.ttl_ms < -2 || flight.value.starts_with("$-1") || flight.value.starts_with("*-1")) return false;
@@ -406,6 +408,7 @@ void FillLink::finish(Flight& flight) {
   result.answered = true;
   result.reply = flight.value;
   result.cacheable = may_keep(flight);
+  result.untold = source() != ChangeSource::kTracking;
   result.unwatched = flight.unwatched || (source() == ChangeSource::kTtl && !options_.ttl_is_bound);
   const bool expires = flight.ttl_ms >= 0 && enforced(Rule::kExpiryFromPttl);
   result.expires_at_us = expires ? flight.sent_us + std::min(flight.ttl_ms, kTtlMsMax) * 1000 : 0;

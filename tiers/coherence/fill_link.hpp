@@ -66,6 +66,8 @@ struct FillResult {
   bool cacheable = false;
   // Nobody tells of all that may change it: it lives at most max_staleness, by its deadline.
   bool unwatched = false;
+  // Nobody tells of every change in the order in which replies come: other reads of the key that are kept may be older.
+  bool untold = false;
   bool audit = false;
   std::string_view reply;          // RESP3 bytes, valid during the call
   std::int64_t expires_at_us = 0;  // by the upstream's TTL, CLOCK_BOOTTIME; 0: it has none

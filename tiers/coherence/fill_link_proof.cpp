@@ -66,6 +66,8 @@ void FillLink::lose_proof() {
 
 void FillLink::refuse(std::string reason) {
   lose_proof();
+  // It answers, and so can be reached: nothing that is unverified is served in its stead. One that is loading can't yet.
+  if (reason.find("LOADING") == std::string::npos) links_.purge(link_);
   enter(FillLinkState::kRefused, std::move(reason));
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -125,10 +126,12 @@ void DataConnection::become_ready(std::int64_t now_us) {
   std::deque<Waiting> waiting;
   waiting.swap(waiting_);
   announce_again(now_us);
+  std::unordered_set<std::uint32_t> given_back;  // slots: what waits behind a request of theirs goes back with it
   for (const Waiting& request : waiting) {
-    if (takes(request.meta)) {
+    if (takes(request.meta) && !given_back.contains(request.meta.slot)) {
       enqueue_write(request.meta, request.bytes, now_us);
     } else {
+      if (request.meta.slot != kNoSlot) given_back.insert(request.meta.slot);
       owner_.on_not_executed(*this, request.meta, request.bytes, why_not());
     }
   }
@@ -187,7 +190,12 @@ std::size_t DataConnection::on_data(std::string_view bytes) {
     mid_frame_ = !step.complete;
     if (in_push_) continue;
     const Pending head = pending_.front();  // a copy: whoever is told may send something new here
-    if (head.role == Role::kRequest && head.meta.sink != nullptr) {
+    if (head.again) {
+      if (step.complete && head.meta.sink != nullptr) {
+        owner_.on_not_executed(*this, head.meta, stream_.out().view().substr(0, head.bytes),
+                               "ERR nearcached: overtook a write");
+      }
+    } else if (head.role == Role::kRequest && head.meta.sink != nullptr) {
       head.meta.sink->on_reply(head.meta.token, piece, step.complete);
     }
     if (!step.complete) continue;
@@ -213,16 +221,29 @@ bool DataConnection::on_error_line(std::string_view frame) {
   ++errors_;
   counters_.upstream_errors.add();
   const auto redirect = parse_redirect(line, options_.endpoint, head.meta.slot);
-  if (!redirect || (head.meta.pinned_to_node && redirect->kind != RedirectKind::kWait)) {
+  const bool told = !redirect || (head.meta.pinned_to_node && redirect->kind != RedirectKind::kWait);
+  if (told) {
     head.meta.sink->on_reply(head.meta.token, frame, true);
     return true;
   }
+  if (redirect->kind == RedirectKind::kWait) hold_followers();
   const std::string_view request = stream_.out().view().substr(0, head.bytes);
   const RequestMeta meta = head.meta;
   disown(pending_.first(), meta);  // whoever executes it announces it
   head.meta.announce = false;
   owner_.on_redirected(*this, meta, request, *redirect, line);
   return true;
+}
+
+void DataConnection::hold_followers() {
+  const RequestMeta& held = pending_.front().meta;
+  if (held.slot == kNoSlot) return;
+  const std::uint64_t end = pending_.first() + kFollowersLookedAt;
+  for (std::uint64_t n = pending_.first() + 1; n < end && pending_.holds(n); ++n) {
+    Pending& pending = pending_.at(n);
+    const bool follows = pending.role == Role::kRequest && pending.meta.sink == held.sink && pending.meta.slot == held.slot;
+    if (follows && !pending.meta.write) pending.again = true;
+  }
 }
 
 void DataConnection::finish_head(std::int64_t now_us) {

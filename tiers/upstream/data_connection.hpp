@@ -69,6 +69,7 @@ class DataConnection final : public io::StreamOwner {
  public:
   static constexpr int kSilenceFactor = 3;
   static constexpr std::int64_t kSilentUs = 100'000;
+  static constexpr std::uint64_t kFollowersLookedAt = 4096;
 
   DataConnection(io::EventLoop& loop, io::Resolver& resolver, insight::Counters& counters, DataConnectionOptions options,
                  DataConnectionOwner& owner, std::unique_ptr<Announcer> announcer = nullptr);
@@ -118,6 +119,7 @@ class DataConnection final : public io::StreamOwner {
     std::int64_t sent_us = 0;
     Role role = Role::kRequest;
     std::uint64_t pays = 0;  // of kAnnouncement: with it all in owed_ below this number are announced
+    bool again = false;      // a read that overtook a request of its client: its reply is dropped, it is asked again
   };
   // A write that was executed, or may be yet, and whose announcement the node did not take.
   struct Owed {
@@ -140,6 +142,8 @@ class DataConnection final : public io::StreamOwner {
   void become_ready(std::int64_t now_us);
   // A whole error line at the head of the queue; a redirect is not the client's business.
   [[nodiscard]] bool on_error_line(std::string_view frame);
+  // The oldest request is to wait: what its client reads of its slot behind it must not be answered from before it.
+  void hold_followers();
   void finish_head(std::int64_t now_us);
   void expire(std::int64_t now_us);
   void expire_waiting(std::int64_t now_us);

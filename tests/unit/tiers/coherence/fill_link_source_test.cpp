@@ -295,10 +295,15 @@ TEST_CASE("attempts that fail do not forget when the entries were proven last", 
     h.lose();
   }
   h.link.connected(h.now);
-  REQUIRE_FALSE(h.feed("-ERR max number of clients reached\r\n"));
+  REQUIRE_FALSE(h.feed("-LOADING Redis is loading the dataset in memory\r\n"));
   h.lose();
   CHECK(h.links.last_proof_us(h.row, generation) == proven);
   CHECK_FALSE(h.links.purged(h.row, generation));
+  // One that answers with a refusal can be reached: nothing unverified is served in its stead.
+  h.link.connected(h.now);
+  REQUIRE_FALSE(h.feed("-ERR max number of clients reached\r\n"));
+  h.lose();
+  CHECK(h.links.purged(h.row, generation));
   // And a proof that comes after all is for what is read then.
   h.serve(Harness::in_cluster());
   CHECK(h.links.proven_us(h.row) == h.now);
