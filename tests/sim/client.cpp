@@ -108,6 +108,12 @@ void Client::act(const Action& action, std::int64_t stale_until_us) {
   pending.stale_until_us = stale_until_us;
   switch (action.kind) {
     case ActionKind::kRead: return send(std::move(pending), read_command(action.read, key));
+    case ActionKind::kReadAfter:
+      pending.kind = ActionKind::kRead;
+      pending.read = ReadKind::kGet;
+      pending.keys = {names[0]};
+      pending.then = key;
+      return send(std::move(pending), {"GET", names[0]});
     case ActionKind::kReadMany: pending.keys.push_back(key2); return send(std::move(pending), {"MGET", key, key2});
     case ActionKind::kSet:
       if (action.for_us == 0) return send(std::move(pending), {"SET", key, text});
@@ -125,6 +131,15 @@ void Client::act(const Action& action, std::int64_t stale_until_us) {
     case ActionKind::kFlush: pending.keys = names; return send(std::move(pending), {"FLUSHALL"});
     default: return;
   }
+}
+
+void Client::read_next(const Pending& before) {
+  Pending pending;
+  pending.kind = ActionKind::kRead;
+  pending.read = ReadKind::kGet;
+  pending.keys = {before.then};
+  pending.stale_until_us = before.stale_until_us;
+  send(std::move(pending), {"GET", before.then});
 }
 
 void Client::read_everything() {
@@ -153,6 +168,7 @@ void Client::on_bytes(std::string_view bytes) {
     }
     const Pending pending = std::move(pending_.front());
     pending_.pop_front();
+    if (!tree_.pushes().empty()) world_.failure = "a push inside a reply to " + pending.command;
     if (!pending.greeting) judge(pending, tree_);
   }
   in_.erase(0, from);
@@ -162,6 +178,9 @@ void Client::judge(const Pending& pending, const protocol::ReplyTree& reply) {
   const ReplyType type = reply.root().type;
   if (type == ReplyType::kError || type == ReplyType::kBulkError) {
     ++errors_;
+    if (reply.root().text.starts_with("MOVED ") || reply.root().text.starts_with("ASK ")) {
+      return fail(pending, pending.keys.front(), "sent elsewhere: " + std::string(reply.root().text), 0, 0);
+    }
     if (pending.final) {
       fail(pending, pending.keys.front(), "an error when all is well again: " + std::string(reply.root().text), 0, 0);
     }
@@ -169,6 +188,7 @@ void Client::judge(const Pending& pending, const protocol::ReplyTree& reply) {
   }
   if (pending.kind == ActionKind::kRead) {
     judge_read(pending, 0, pending.read, shown(reply, 0));
+    if (!pending.then.empty()) read_next(pending);
   } else if (pending.kind == ActionKind::kReadMany) {
     judge_read(pending, 0, ReadKind::kGet, shown(reply, 1));
     judge_read(pending, 1, ReadKind::kGet, shown(reply, 2));
@@ -184,6 +204,7 @@ void Client::judge_read(const Pending& pending, std::size_t at, ReadKind kind, c
   const tiers::Policy& policy = sidecar_.policies().of(key);
   const std::int64_t now_us = world_.kernel.now_us();
   std::int64_t staleness_us = policy.consistency == Consistency::kStrict ? 0 : policy.max_staleness_us;
+  staleness_us = std::max(staleness_us, world_.options.bound_us);
   const bool stale_ok = policy.consistency == Consistency::kStaleOk && pending.arrived_us < pending.stale_until_us;
   if (stale_ok) staleness_us = policy.max_stale_us;
   if (pending.final) staleness_us = 0;

@@ -48,12 +48,14 @@ class Client final : public Peer {
     std::uint64_t end = 0;  // of its bytes in the connection
     bool greeting = false;
     bool final = false;  // must be the present value
+    std::string then;    // the key that is read when this is answered
     std::string command;
   };
 
   void connect();
   void send(Pending pending, const std::vector<std::string>& args);
   void flush();
+  void read_next(const Pending& before);
   void judge(const Pending& pending, const protocol::ReplyTree& reply);
   void judge_read(const Pending& pending, std::size_t key, ReadKind kind, const std::string& got);
   void judge_write(const Pending& pending, const protocol::ReplyTree& reply);

@@ -114,9 +114,16 @@ void Kernel::cut(Socket& socket) {
 
 // ---- wires
 
+bool Kernel::is_slow(const Socket& socket) {
+  if (socket.node == kNoNode) return false;
+  const Link& of = link(socket.sidecar, socket.node);
+  if (of.slow_until_us <= now_us_) return false;
+  return of.slow_which == 0 || of.slow_which == 1 + static_cast<std::uint64_t>(socket.fd) % 2;
+}
+
 std::int64_t Kernel::latency(Socket& socket, Direction direction) {
   Rng& rng = wire(socket, direction).rng;
-  if (socket.node != kNoNode && link(socket.sidecar, socket.node).slow_until_us > now_us_) return rng.range(20'000, 90'000);
+  if (is_slow(socket)) return rng.range(20'000, 150'000);
   const std::uint64_t kind = rng.below(100);
   if (kind < 80) return rng.range(50, 400);
   if (kind < 96) return rng.range(400, 4'000);

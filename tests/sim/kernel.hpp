@@ -121,8 +121,11 @@ class Kernel {
   // Nothing passes until then; what was sent arrives afterwards.
   void hold(int sidecar, int node, Direction direction, std::int64_t until_us);
   [[nodiscard]] bool held(int sidecar, int node) const;
-  // Every chunk takes 20 to 90 ms.
-  void slow(int sidecar, int node, std::int64_t until_us) { link(sidecar, node).slow_until_us = until_us; }
+  // Every chunk takes 20 to 150 ms; on every connection, or (`which` 1 or 2) on about every other one.
+  void slow(int sidecar, int node, std::int64_t until_us, std::uint64_t which) {
+    link(sidecar, node).slow_until_us = until_us;
+    link(sidecar, node).slow_which = which;
+  }
   // Resets connections between them: each with this probability.
   void reset(int sidecar, int node, unsigned percent);
   void set_down(int node, bool down) { down_[index(node)] = down; }
@@ -178,6 +181,7 @@ class Kernel {
   struct Link {
     std::array<std::int64_t, 2> held_until_us{};
     std::int64_t slow_until_us = 0;
+    std::uint64_t slow_which = 0;
   };
 
   static std::size_t index(int n) { return static_cast<std::size_t>(n); }
@@ -188,6 +192,7 @@ class Kernel {
     return direction == Direction::kOut ? socket.out : socket.in;
   }
   void transmit(const SocketPtr& socket, Direction direction, std::string bytes, bool end);
+  [[nodiscard]] bool is_slow(const Socket& socket);
   [[nodiscard]] std::int64_t latency(Socket& socket, Direction direction);
   [[nodiscard]] std::int64_t blocked_until(const Socket& socket, Direction direction);
   void arm(const SocketPtr& socket, Direction direction);

@@ -37,7 +37,8 @@ void usage() {
       "nearcached_sim [--from SEED] [--schedules N] [--seconds N] [--profile NAME] [--disable-rule NAME]...\n"
       "nearcached_sim --seed N [--profile NAME] [--trace] [--no-shrink] [--disable-rule NAME]...\n"
       "nearcached_sim --mutations [--rule NAME] [--schedules N at most]\n"
-      "Profiles: writes faults slots failover expiry server levels ttl bus; drawn from the seed where none is given.");
+      "Profiles: writes faults slots failover expiry server levels ttl bus past foreign; drawn from the seed where none is "
+      "given.");
 }
 
 bool take_number(const char* text, std::uint64_t& number) {
@@ -181,7 +182,9 @@ int main(int argc, char** argv) {
     return 2;
   }
   if (arguments.mutations) {
-    return nearcached::sim::run_mutations(arguments.only, arguments.schedules_given ? arguments.schedules : UINT64_MAX) == 0 ? 0 : 1;
+    return nearcached::sim::run_mutations(arguments.only, arguments.schedules_given ? arguments.schedules : UINT64_MAX) == 0
+               ? 0
+               : 1;
   }
   return nearcached::sim::run(arguments);
 }

@@ -126,7 +126,7 @@ void Cluster::own(std::uint16_t slot, int owner) {
 void Cluster::migrate(std::uint16_t slot, int to, Rng& rng) {
   const int from = owner(slot);
   if (from == to || busy() || node(to).replica || kernel_.down(from) || kernel_.down(to)) return;
-  busy_until_us_ = kernel_.now_us() + 400'000;
+  busy_until_us_ = kernel_.now_us() + 900'000;
   kernel_.trace("slot " + std::to_string(slot) + " migrates from node " + std::to_string(from) + " to " +
                 std::to_string(to));
   node(to).importing[slot] = from;
@@ -146,7 +146,8 @@ void Cluster::migrate_next(std::uint16_t slot, int from, int to, std::uint64_t s
     return;
   }
   if (rng.percent(60)) {
-    kernel_.after(rng.range(100, 80'000), [this, slot, from, to, next = rng.next()] { migrate_next(slot, from, to, next); });
+    kernel_.after(rng.range(100, 200'000),
+                  [this, slot, from, to, next = rng.next()] { migrate_next(slot, from, to, next); });
     return;
   }
   finish_migration(slot, from, to, rng);

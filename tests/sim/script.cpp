@@ -11,7 +11,7 @@ using tiers::Consistency;
 using tiers::coherence::ChangeSource;
 
 constexpr std::array<std::string_view, static_cast<std::size_t>(Profile::kCount)> kProfileNames{
-    "writes", "faults", "slots", "failover", "expiry", "server", "levels", "ttl", "bus"};
+    "writes", "faults", "slots", "failover", "expiry", "server", "levels", "ttl", "bus", "past", "foreign"};
 
 constexpr std::int64_t kStalenessUs = 90'000;
 constexpr std::int64_t kFirstActionUs = 40'000;
@@ -48,11 +48,13 @@ std::vector<Weighted> operations(Profile profile) {
       return {{kRead, 55}, {kReadMany, 4}, {kSet, 14}, {kExpire, 6}, {kDirectSet, 12}, {kDirectExpire, 8}, {kSetField, 3}};
     case Profile::kServer:
       return {{kRead, 55}, {kReadMany, 6}, {kSet, 12}, {kDelete, 3}, {kScript, 5}, {kDirectSet, 14}, {kFlush, 1}};
-    case Profile::kLevels: return {{kRead, 60}, {kReadMany, 4}, {kSet, 10}, {kDirectSet, 10}, {kDirectPair, 14}};
+    case Profile::kLevels:
+      return {{kRead, 60}, {kReadMany, 4}, {kSet, 10}, {kDirectSet, 10}, {kDirectPair, 14}, {kReadAfter, 25}};
     case Profile::kTtl: return {{kRead, 60}, {kReadMany, 4}, {kSet, 12}, {kDirectSet, 16}, {kDelete, 4}};
     case Profile::kBus:
-      return {{kRead, 55},  {kReadMany, 5}, {kSet, 24},   {kSetMany, 3},
-              {kDelete, 4}, {kSetField, 4}, {kExpire, 2}, {kScript, 2}};
+      return {{kRead, 55}, {kReadMany, 5}, {kSet, 24}, {kSetMany, 3}, {kDelete, 4}, {kSetField, 4}, {kExpire, 2}, {kScript, 2}};
+    case Profile::kPast: return {{kRead, 50}, {kReadMany, 4}, {kSet, 4}, {kSetMany, 10}, {kScript, 10}, {kDirectSet, 22}};
+    case Profile::kForeign: return {{kRead, 60}, {kSet, 8}, {kDirectSet, 20}, {kDirectDelete, 4}};
     case Profile::kCount: break;
   }
   return {{kRead, 1}};
@@ -64,7 +66,7 @@ std::vector<Weighted> faults(Profile profile) {
     case Profile::kWrites: return {{kReset, 4}, {kSlow, 3}, {kFlushAll, 2}, {kHold, 2}, {kPauseSidecar, 1}};
     case Profile::kFaults:
       return {{kReset, 6},   {kHold, 6},     {kSlow, 4},    {kPauseSidecar, 6},  {kPauseNode, 3},
-              {kRestart, 3}, {kFlushAll, 2}, {kFailing, 2}, {kRefuseTracking, 1}};
+              {kRestart, 3}, {kFlushAll, 2}, {kFailing, 2}, {kMigrate, 2}, {kFailOver, 1}};
     case Profile::kSlots: return {{kMigrate, 10}, {kTakeOver, 8}, {kSlow, 2}, {kHold, 1}, {kReset, 1}, {kFailOver, 2}};
     case Profile::kFailover: return {{kFailOverLosing, 10}, {kFailOver, 4}, {kHold, 1}, {kRestart, 1}};
     case Profile::kExpiry: return {{kSlow, 3}, {kHold, 2}, {kReset, 1}, {kPauseSidecar, 1}};
@@ -73,17 +75,18 @@ std::vector<Weighted> faults(Profile profile) {
     case Profile::kLevels: return {{kHold, 6}, {kSlow, 4}, {kReset, 5}, {kPauseSidecar, 2}, {kRestart, 5}};
     case Profile::kTtl: return {{kReset, 2}, {kSlow, 3}, {kPauseSidecar, 2}};
     case Profile::kBus:
-      return {{kReset, 6},     {kHold, 6},    {kSlow, 5},    {kPauseSidecar, 4},
-              {kPauseNode, 2}, {kRestart, 2}, {kMigrate, 2}, {kFailOver, 1}};
+      return {{kReset, 6}, {kHold, 6}, {kSlow, 5}, {kPauseSidecar, 4}, {kPauseNode, 2}, {kRestart, 2}, {kRefuseTracking, 1}};
+    case Profile::kPast: return {{kSlow, 10}, {kReset, 1}};
+    case Profile::kForeign: return {{kReset, 3}, {kSlow, 3}};
     case Profile::kCount: break;
   }
   return {{kReset, 1}};
 }
 
-void set_up_levels(WorldOptions& world) {
+void set_up_levels(WorldOptions& world, std::int64_t max_stale_us) {
   world.namespaces = {{"strict:", Consistency::kStrict, kStalenessUs},
                       {"causal:", Consistency::kCausal, kStalenessUs},
-                      {"stale:", Consistency::kStaleOk, kStalenessUs, 600'000}};
+                      {"stale:", Consistency::kStaleOk, kStalenessUs, max_stale_us}};
 }
 
 // Which keys there are; by their names a sidecar tells namespaces, a reader of this file types.
@@ -102,22 +105,21 @@ WorldOptions make_world(Profile profile, Rng& rng) {
   world.model.keys = keys_of(profile);
   world.workers = rng.percent(75) ? 2 : 1;
   world.otherwise.max_staleness_us = kStalenessUs;
-  if (profile == Profile::kLevels) set_up_levels(world);
+  if (profile == Profile::kLevels) set_up_levels(world, rng.percent(50) ? 150'000 : 10'000'000);
   if (profile == Profile::kServer) world.swapdb_never = false;
   if (profile == Profile::kTtl) {
     world.sources = {ChangeSource::kTracking, ChangeSource::kTtl};
     world.tracking_refused = true;
   }
-  if (profile == Profile::kBus) world.sources = {ChangeSource::kBus};
+  if (profile == Profile::kBus || profile == Profile::kForeign) world.sources = {ChangeSource::kBus};
+  if (profile == Profile::kForeign) world.l1_ttl_us = world.bound_us = 150'000;
   if (profile == Profile::kFailover) world.hello_lies = rng.percent(30);
   if (rng.percent(15)) world.tracking_keys_max = 1 + rng.below(3);
   world.nested_pushes = rng.percent(50);
   return world;
 }
 
-ReadKind read_kind(Profile profile, const std::string& key, Rng& rng) {
-  // Where nobody tells of changes, two ways of reading one key live by two deadlines.
-  if (profile == Profile::kTtl) return key.starts_with("hash") ? ReadKind::kHashAll : ReadKind::kGet;
+ReadKind read_kind(const std::string& key, Rng& rng) {
   if (key.starts_with("hash")) return rng.percent(50) ? ReadKind::kHashAll : ReadKind::kHashField;
   const std::uint64_t kind = rng.below(10);
   return kind < 7 ? ReadKind::kGet : kind < 9 ? ReadKind::kGetRange : ReadKind::kExists;
@@ -154,8 +156,8 @@ Action make_operation(Profile profile, const Script& script, std::size_t focus, 
     action.key = key_for(ActionKind::kSet, keys, focus, rng);
   // Two answers of one command for one key are in no order.
   if (action.kind == ActionKind::kReadMany && action.key == action.key2) action.kind = ActionKind::kRead;
-  if (action.kind == ActionKind::kDirectPair) action.key = 1 + rng.below(2);
-  action.read = read_kind(profile, keys[action.key], rng);
+  if (action.kind == ActionKind::kDirectPair || action.kind == ActionKind::kReadAfter) action.key = 1 + rng.below(2);
+  action.read = read_kind(keys[action.key], rng);
   const bool expires = action.kind == ActionKind::kExpire || action.kind == ActionKind::kDirectExpire ||
                        (profile == Profile::kExpiry && rng.percent(60));
   if (expires) action.for_us = rng.range(5, 250) * 1000;
@@ -171,6 +173,9 @@ Action make_fault(Profile profile, const Script& script, Rng& rng) {
   action.node = static_cast<int>(rng.below(static_cast<std::uint64_t>(nodes)));
   action.key = rng.below(script.world.model.keys.size());
   action.for_us = rng.range(20'000, 350'000);
+  // It takes its time until its consequences show: the earlier the better.
+  if (profile == Profile::kFailover || profile == Profile::kSlots)
+    action.at_us = rng.range(kFirstActionUs, script.span_us / 3);
   action.number = rng.next();
   return action;
 }
@@ -194,6 +199,7 @@ Script make_script(std::uint64_t seed, std::optional<Profile> profile) {
   script.world = make_world(script.profile, rng);
   script.resp3_clients = rng.next();
   script.span_us = rng.range(200'000, 700'000);
+  if (script.profile == Profile::kFailover || script.profile == Profile::kSlots) script.span_us += 300'000;
   const std::size_t focus = rng.below(script.world.model.keys.size());
   const int operations_wanted = static_cast<int>(rng.range(20, 70));
   Action last;
@@ -205,6 +211,9 @@ Script make_script(std::uint64_t seed, std::optional<Profile> profile) {
       action.at_us = last.at_us;
       action.sidecar = last.sidecar;
       action.client = last.client;
+    } else if (last.for_us != 0 && near < 55) {
+      // About when its time is over.
+      action.at_us = std::min(script.span_us, last.at_us + last.for_us + rng.range(-1'500, 2'500));
     } else if (near < 65) {
       action.at_us = last.at_us + rng.range(0, 2'500);
     } else {
@@ -222,8 +231,9 @@ Script make_script(std::uint64_t seed, std::optional<Profile> profile) {
 }
 
 std::string Action::describe(const std::vector<std::string>& keys) const {
-  static constexpr std::array<std::string_view, 31> kNames{"read",
+  static constexpr std::array<std::string_view, 32> kNames{"read",
                                                            "read many",
+                                                           "read after",
                                                            "set",
                                                            "set many",
                                                            "delete",

@@ -16,6 +16,7 @@ enum class ActionKind : std::uint8_t {
   // Clients of sidecars.
   kRead,
   kReadMany,
+  kReadAfter,  // the strict key, and when its answer is here the other one
   kSet,
   kSetMany,
   kDelete,
@@ -70,7 +71,20 @@ struct Action {
 };
 
 // What a schedule is mostly about. Each rule's mutation is looked for in the one where its failure shows soonest.
-enum class Profile : std::uint8_t { kWrites, kFaults, kSlots, kFailover, kExpiry, kServer, kLevels, kTtl, kBus, kCount };
+enum class Profile : std::uint8_t {
+  kWrites,
+  kFaults,
+  kSlots,
+  kFailover,
+  kExpiry,
+  kServer,
+  kLevels,
+  kTtl,
+  kBus,
+  kPast,     // reads that go past L1 while the fill connection is late
+  kForeign,  // on the bus, with writers that are not
+  kCount
+};
 [[nodiscard]] std::string_view profile_name(Profile profile);
 [[nodiscard]] std::optional<Profile> profile_of(std::string_view name);
 

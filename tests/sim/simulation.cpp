@@ -14,7 +14,7 @@ namespace {
 constexpr std::int64_t kGraceUs = 700'000;   // for the longest fault to end
 constexpr std::int64_t kSettleUs = 900'000;  // reconnects, retries, timeouts
 constexpr std::int64_t kFinalUs = 400'000;
-constexpr std::int64_t kStaleGraceUs = 1'500'000;
+constexpr std::int64_t kStaleGraceUs = 400'000;  // a fault is over, and the link not yet back
 
 class Simulation {
  public:
@@ -44,7 +44,7 @@ class Simulation {
       }
       run_until(world_.kernel.now_us() + kSettleUs);
     } else {
-      run_until(world_.kernel.now_us() + kSettleUs / 4);
+      run_until(world_.kernel.now_us() + kSettleUs / 2);
     }
     if (world_.failure.empty()) {
       for (const auto& client : clients_) client->read_everything();
@@ -85,7 +85,8 @@ class Simulation {
   void perform(const Action& action) {
     world_.kernel.note(static_cast<std::uint64_t>(action.kind) + action.number);
     if (is_fault(action.kind)) {
-      stale_until_us_ = std::max(stale_until_us_, world_.kernel.now_us() + action.for_us + kStaleGraceUs);
+      const std::int64_t for_us = action.kind == ActionKind::kReset ? 0 : action.for_us;
+      stale_until_us_ = std::max(stale_until_us_, world_.kernel.now_us() + for_us + kStaleGraceUs);
       world_.kernel.trace("FAULT " + action.describe(world_.options.model.keys));
       fault(action);
     } else if (is_direct(action.kind)) {
@@ -134,7 +135,7 @@ class Simulation {
         if (which != 0) kernel.hold(action.sidecar, action.node, Direction::kOut, until_us);
         return;
       }
-      case ActionKind::kSlow: return kernel.slow(action.sidecar, action.node, until_us);
+      case ActionKind::kSlow: return kernel.slow(action.sidecar, action.node, until_us, rng.below(3));
       case ActionKind::kPauseSidecar: return kernel.pause_sidecar(action.sidecar, until_us);
       case ActionKind::kPauseNode: return kernel.pause_node(action.node, until_us);
       case ActionKind::kRestart: return cluster.restart(action.node, action.for_us / 3);

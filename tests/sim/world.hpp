@@ -19,6 +19,7 @@ struct WorldOptions {
   int workers = 2;
   std::int64_t poll_us = 150'000;
   std::int64_t l1_ttl_us = 30'000'000;
+  std::int64_t bound_us = 0;  // the promise, where it is not max_staleness: of foreign writes on the bus
   std::vector<tiers::coherence::ChangeSource> sources{tiers::coherence::ChangeSource::kTracking};
   tiers::Policy otherwise;
   std::vector<tiers::Policy> namespaces;
