@@ -165,6 +165,7 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   [[nodiscard]] std::optional<tiers::NearCache::Lookup> look_up(const tiers::coherence::FillRead& read,
                                                                 const tiers::Policy& policy);
   [[nodiscard]] bool answer_cached(protocol::Resp2Form form, std::string_view reply);
+  [[nodiscard]] std::int64_t earliest_answer_us(std::string_view key, std::int64_t asked_us) const;
   void sample(const tiers::coherence::FillRead& read, const tiers::Policy& policy);
   void fill_or_forward(std::uint64_t number, std::uint64_t part, const tiers::coherence::FillRead& read);
   void end_fill(Place& place, std::uint64_t part);

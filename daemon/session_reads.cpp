@@ -101,6 +101,14 @@ void Session::heard() {
   if (shared_.cache.policies().any_causal()) heard_us_ = tiers::io::boot_us();
 }
 
+// What another reader asked for before this is not for this one.
+std::int64_t Session::earliest_answer_us(std::string_view key, std::int64_t asked_us) const {
+  const Policy& policy = shared_.cache.policies().of(key);
+  const std::int64_t bound_us = asked_us - policy.max_staleness_us;
+  const bool causal = policy.consistency == Consistency::kCausal && enforced(Rule::kCausalWaits);
+  return causal ? std::max(bound_us, heard_us_ + 1) : bound_us;
+}
+
 bool Session::answer_cached(protocol::Resp2Form form, std::string_view reply) {
   if (version_ == RespVersion::kResp2 && !protocol::same_in_resp2(reply)) {
     std::string& converted = worker_.converted();
@@ -129,7 +137,9 @@ void Session::fill_or_forward(std::uint64_t number, std::uint64_t part, const Fi
   const std::int64_t now_us = place.asked_us == 0 ? now_us_ : tiers::io::boot_us();
   if (place.asked_us == 0) place.asked_us = now_us;
   place.held_us = now_us;
-  if (!worker_.fills().read(identity_, read, *this, make_token(number, part), now_us)) {
+  FillRead asked = read;
+  asked.not_before_us = earliest_answer_us(read.key, place.asked_us);
+  if (!worker_.fills().read(identity_, asked, *this, make_token(number, part), now_us)) {
     forward_read(number, part, read);
     return;
   }

@@ -210,6 +210,7 @@ FillService::Request FillService::make_request(const upstream::IdentityPtr& iden
   request.hash = read.hash;
   request.slot = read.slot;
   request.caching = read.caching;
+  request.not_before_us = read.not_before_us;
   request.topology_version = topology_->version;
   return request;
 }
@@ -280,6 +281,7 @@ void FillService::serve(const Request& request) {
   const std::int64_t now_us = io::boot_us();
   // Before the topology's version is asked for: a new owner is announced by the version first and by the epoch second.
   read.slot_epoch = cache_.epochs().of(request.slot);
+  read.not_before_us = request.not_before_us;
   if (request.audit) {
     Link* link = link_to(request.identity, request.node);
     if (link != nullptr) link->audit(read, *request.audit, now_us);

@@ -122,6 +122,7 @@ class FillService {
     std::uint64_t hash = 0;
     std::uint16_t slot = 0;
     protocol::Caching caching = protocol::Caching::kKey;
+    std::int64_t not_before_us = 0;
     std::shared_ptr<AuditSample> audit;
     coherence::FillWaiter waiter;
     std::uint64_t topology_version = 0;

@@ -117,13 +117,13 @@ bool FillLink::outdated(const Flight& flight) const {
   return epochs_.of(flight.slot) != flight.slot_epoch && enforced(Rule::kTopologyAtFill);
 }
 
-bool FillLink::join(Flight& flight, std::uint32_t slot_epoch, FillWaiter waiter) {
+bool FillLink::join(Flight& flight, const FillRead& read, std::uint32_t slot_epoch, FillWaiter waiter) {
   if (flight.slot_epoch != slot_epoch && enforced(Rule::kJoinOnSameBasis)) return false;
   // One that has not left yet reads what is true when it does. One that has left is joined only while nothing has happened.
   if (!flight.waiting) {
     const FillBasis basis = basis_of(flight);
     const bool same = flight.basis.fence == basis.fence && flight.basis.generation == basis.generation &&
-                      epochs_.of(flight.slot) == flight.slot_epoch;
+                      epochs_.of(flight.slot) == flight.slot_epoch && flight.sent_us >= read.not_before_us;
     if (!same && enforced(Rule::kJoinOnSameBasis)) return false;
   }
   if (flight.waiters.size() >= options_.joined_max) return false;
@@ -139,7 +139,7 @@ bool FillLink::submit(const FillRead& read, FillWaiter waiter, std::int64_t now_
   const std::uint64_t id = read.variant.empty() ? read.hash : read.hash ^ std::hash<std::string_view>()(read.variant);
   if (const auto found = current_.find(id); !read.audit && found != current_.end()) {
     Flight& flight = *found->second;
-    if (flight.key == read.key && flight.variant == read.variant && join(flight, slot_epoch, waiter)) return true;
+    if (flight.key == read.key && flight.variant == read.variant && join(flight, read, slot_epoch, waiter)) return true;
   }
   const bool now = may_send() && reads_ < options_.in_flight_max && waiting_.empty();
   if (!now && (waiting_.size() >= options_.waiting_max || read.audit)) return false;

@@ -44,6 +44,8 @@ struct FillRead {
   // Of the slot, taken before the topology was asked for the node: whoever is told of a new owner bumps it, so that a read
   // which was routed by an older topology shows. Not given: as of now.
   std::optional<std::uint32_t> slot_epoch = {};
+  // A flight that left earlier is not joined: its answer may be older than this reader may be told (CLOCK_BOOTTIME).
+  std::int64_t not_before_us = 0;
 };
 
 // What a fill stood on when it was sent. It may be installed while all of it still holds.
@@ -247,7 +249,7 @@ class FillLink {
   [[nodiscard]] bool not_here(std::uint16_t slot) const { return options_.cluster && view_known_ && !owned_.test(slot); }
   [[nodiscard]] bool may_send() const { return state_ == FillLinkState::kServing && proving_; }
   [[nodiscard]] FillBasis basis_of(const Flight& flight) const;
-  [[nodiscard]] bool join(Flight& flight, std::uint32_t slot_epoch, FillWaiter waiter);
+  [[nodiscard]] bool join(Flight& flight, const FillRead& read, std::uint32_t slot_epoch, FillWaiter waiter);
   [[nodiscard]] bool outdated(const Flight& flight) const;
   void start(std::unique_ptr<Flight> flight, std::int64_t now_us);
   void send_field_ttl(const Flight& flight, std::int64_t now_us);
