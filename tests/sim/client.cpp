@@ -95,7 +95,7 @@ void Client::flush() {
   world_.kernel.send_to_sidecar(socket_, std::exchange(out_, {}));
 }
 
-void Client::act(const Action& action, std::int64_t stale_until_us) {
+void Client::act(const Action& action) {
   const std::vector<std::string>& names = world_.options.model.keys;
   const std::string& key = names[action.key];
   const std::string& key2 = names[action.key2];
@@ -105,7 +105,6 @@ void Client::act(const Action& action, std::int64_t stale_until_us) {
   pending.read = action.read;
   pending.keys = {key};
   pending.texts = {text};
-  pending.stale_until_us = stale_until_us;
   switch (action.kind) {
     case ActionKind::kRead: return send(std::move(pending), read_command(action.read, key));
     case ActionKind::kReadAfter:
@@ -138,7 +137,6 @@ void Client::read_next(const Pending& before) {
   pending.kind = ActionKind::kRead;
   pending.read = ReadKind::kGet;
   pending.keys = {before.then};
-  pending.stale_until_us = before.stale_until_us;
   send(std::move(pending), {"GET", before.then});
 }
 
@@ -205,11 +203,13 @@ void Client::judge_read(const Pending& pending, std::size_t at, ReadKind kind, c
   const std::int64_t now_us = world_.kernel.now_us();
   std::int64_t staleness_us = policy.consistency == Consistency::kStrict ? 0 : policy.max_staleness_us;
   staleness_us = std::max(staleness_us, world_.options.bound_us);
-  const bool stale_ok = policy.consistency == Consistency::kStaleOk && pending.arrived_us < pending.stale_until_us;
+  const bool stale_ok = policy.consistency == Consistency::kStaleOk && pending.arrived_us < world_.stale_until_us;
   if (stale_ok) staleness_us = policy.max_stale_us;
   if (pending.final) staleness_us = 0;
   const std::int64_t low_us = pending.arrived_us - staleness_us;
-  const std::size_t floor = std::max(pending.floors[at], floor_in(own_floors_, key));
+  // Within the bound after a foreign SWAPDB one way of reading may show the one database, another the other.
+  const bool swapped = world_.swapped_us != 0 && pending.arrived_us - staleness_us < world_.swapped_us;
+  const std::size_t floor = swapped ? 0 : std::max(pending.floors[at], floor_in(own_floors_, key));
   const auto place = history.earliest(key, kind, got, low_us, now_us, floor);
   if (!place) {
     const bool too_old = history.earliest(key, kind, got, low_us, now_us, 0) == std::nullopt;

@@ -20,10 +20,9 @@ namespace nearcached::sim {
 // outcome, and nothing follows from it.
 class Client final : public Peer {
  public:
-  // `stale_until_us`: until then entries of stale_ok may be older than max_staleness (a fault is under way).
   Client(World& world, Sidecar& sidecar, int worker, bool resp3);
 
-  void act(const Action& action, std::int64_t stale_until_us);
+  void act(const Action& action);
   // Reads everything; each value must be the present one.
   void read_everything();
 
@@ -44,7 +43,6 @@ class Client final : public Peer {
     std::vector<std::size_t> floors;
     std::int64_t sent_us = 0;
     std::int64_t arrived_us = 0;
-    std::int64_t stale_until_us = 0;
     std::uint64_t end = 0;  // of its bytes in the connection
     bool greeting = false;
     bool final = false;  // must be the present value

@@ -52,7 +52,8 @@ std::vector<Weighted> operations(Profile profile) {
       return {{kRead, 60}, {kReadMany, 4}, {kSet, 10}, {kDirectSet, 10}, {kDirectPair, 14}, {kReadAfter, 25}};
     case Profile::kTtl: return {{kRead, 60}, {kReadMany, 4}, {kSet, 12}, {kDirectSet, 16}, {kDelete, 4}};
     case Profile::kBus:
-      return {{kRead, 55}, {kReadMany, 5}, {kSet, 24}, {kSetMany, 3}, {kDelete, 4}, {kSetField, 4}, {kExpire, 2}, {kScript, 2}};
+      return {{kRead, 55},  {kReadMany, 5}, {kSet, 24},   {kSetMany, 3},
+              {kDelete, 4}, {kSetField, 4}, {kExpire, 2}, {kScript, 2}};
     case Profile::kPast: return {{kRead, 50}, {kReadMany, 4}, {kSet, 4}, {kSetMany, 10}, {kScript, 10}, {kDirectSet, 22}};
     case Profile::kForeign: return {{kRead, 60}, {kSet, 8}, {kDirectSet, 20}, {kDirectDelete, 4}};
     case Profile::kCount: break;
@@ -65,8 +66,8 @@ std::vector<Weighted> faults(Profile profile) {
   switch (profile) {
     case Profile::kWrites: return {{kReset, 4}, {kSlow, 3}, {kFlushAll, 2}, {kHold, 2}, {kPauseSidecar, 1}};
     case Profile::kFaults:
-      return {{kReset, 6},   {kHold, 6},     {kSlow, 4},    {kPauseSidecar, 6},  {kPauseNode, 3},
-              {kRestart, 3}, {kFlushAll, 2}, {kFailing, 2}, {kMigrate, 2}, {kFailOver, 1}};
+      return {{kReset, 6},   {kHold, 6},     {kSlow, 4},    {kPauseSidecar, 6}, {kPauseNode, 3},
+              {kRestart, 3}, {kFlushAll, 2}, {kFailing, 2}, {kMigrate, 2},      {kFailOver, 1}};
     case Profile::kSlots: return {{kMigrate, 10}, {kTakeOver, 8}, {kSlow, 2}, {kHold, 1}, {kReset, 1}, {kFailOver, 2}};
     case Profile::kFailover: return {{kFailOverLosing, 10}, {kFailOver, 4}, {kHold, 1}, {kRestart, 1}};
     case Profile::kExpiry: return {{kSlow, 3}, {kHold, 2}, {kReset, 1}, {kPauseSidecar, 1}};

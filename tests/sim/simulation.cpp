@@ -86,13 +86,13 @@ class Simulation {
     world_.kernel.note(static_cast<std::uint64_t>(action.kind) + action.number);
     if (is_fault(action.kind)) {
       const std::int64_t for_us = action.kind == ActionKind::kReset ? 0 : action.for_us;
-      stale_until_us_ = std::max(stale_until_us_, world_.kernel.now_us() + for_us + kStaleGraceUs);
+      world_.stale_until_us = std::max(world_.stale_until_us, world_.kernel.now_us() + for_us + kStaleGraceUs);
       world_.kernel.trace("FAULT " + action.describe(world_.options.model.keys));
       fault(action);
     } else if (is_direct(action.kind)) {
       write_directly(action);
     } else {
-      clients_[static_cast<std::size_t>(action.sidecar * script_.clients + action.client)]->act(action, stale_until_us_);
+      clients_[static_cast<std::size_t>(action.sidecar * script_.clients + action.client)]->act(action);
     }
   }
 
@@ -144,7 +144,7 @@ class Simulation {
       case ActionKind::kFailOver: return cluster.fail_over(false, 0, rng);
       case ActionKind::kFailOverLosing: return cluster.fail_over(true, rng.next(), rng);
       case ActionKind::kFlushAll: return cluster.flush_all();
-      case ActionKind::kSwapDatabases: return cluster.swap_databases();
+      case ActionKind::kSwapDatabases: world_.swapped_us = kernel.now_us(); return cluster.swap_databases();
       case ActionKind::kDemote: return cluster.demote_server(action.for_us);
       case ActionKind::kFailing: return cluster.set_failing(action.node, action.for_us);
       case ActionKind::kRefuseTracking:
@@ -177,7 +177,6 @@ class Simulation {
   World world_;
   std::vector<std::unique_ptr<Client>> clients_;
   std::vector<std::unique_ptr<Sidecar>> sidecars_;
-  std::int64_t stale_until_us_ = 0;
 };
 
 }  // namespace

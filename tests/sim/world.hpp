@@ -42,7 +42,11 @@ struct World {
   const WorldOptions options;
   Kernel kernel;
   Cluster cluster;
-  int building = -1;    // the sidecar that is being made
+  int building = -1;  // the sidecar that is being made
+  // A fault is under way until then: entries of stale_ok may be older than max_staleness.
+  std::int64_t stale_until_us = 0;
+  // When databases were swapped last past all sidecars: nobody is told of it, until it is seen in the statistics.
+  std::int64_t swapped_us = 0;
   std::string failure;  // the first thing that went wrong
 };
 

@@ -45,7 +45,7 @@ struct RequestMeta {
   bool only_announce = false;    // it has been executed: only the others are told; ends with on_published
   std::uint8_t redirects = 0;
   std::int64_t deadline_us = 0;
-  std::uint64_t order = 0;  // among all that ever waited; 0: never
+  std::uint64_t order = 0;  // in which the router was given them
 };
 
 inline void fail(const RequestMeta& meta, std::string_view error, bool broken) {

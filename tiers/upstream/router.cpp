@@ -87,6 +87,7 @@ DataConnection& Router::connection_to(const IdentityPtr& identity, protocol::Res
 
 void Router::send(Lane& lane, RequestMeta meta, std::string_view bytes, std::int64_t now_us) {
   if (meta.deadline_us == 0) meta.deadline_us = now_us + options_.command_timeout_us;
+  meta.order = ++last_order_;
   DataConnection& connection = connection_to(lane, primary_for(meta));
   if (somebody_waits(meta)) {
     wait(connection, meta, bytes, "ERR nearcached: requests of this slot wait for the cluster", now_us,
@@ -98,6 +99,7 @@ void Router::send(Lane& lane, RequestMeta meta, std::string_view bytes, std::int
 
 void Router::send_to(Lane& lane, std::size_t primary, RequestMeta meta, std::string_view bytes, std::int64_t now_us) {
   meta.deadline_us = now_us + options_.command_timeout_us;
+  meta.order = ++last_order_;
   meta.pinned_to_node = true;
   meta.affinity = static_cast<std::uint32_t>(primary);  // a node that takes its place in the topology has its index
   send_on(connection_to(lane, primary), meta, bytes, now_us);
@@ -133,7 +135,6 @@ bool Router::congested(Lane& lane, std::uint32_t slot) const {
 void Router::wait(const DataConnection& from, RequestMeta meta, std::string_view bytes, std::string_view error,
                   std::int64_t now_us, const Endpoint& target) {
   meta.sink->on_rerouted(meta.token);
-  if (meta.order == 0) meta.order = ++last_order_;
   // No room: its time is over at the next tick.
   if (waiting_.size() >= kWaitingMax) meta.deadline_us = 0;
   counters_.retries.add();
