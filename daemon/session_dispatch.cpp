@@ -195,6 +195,8 @@ void Session::touch_keys(Place& place, const Command& command, const Args& args)
       cache.begin_write(place.hash, worker_.counters());
     }
   }
+  // It goes to a node, not to a slot: should it have to wait there, what follows would overtake it.
+  if (place.touch == Touch::kWriteAll || place.touch == Touch::kWriteUnknown) stall_ = Stall::kUntilEmpty;
   const bool one_key = positions.size() == 1 && (place.touch == Touch::kRead || place.touch == Touch::kWrite);
   if (one_key) {
     place.against_all = !forwarded_.add(place.hash);

@@ -51,6 +51,7 @@ Client::Client(World& world, Sidecar& sidecar, int worker, bool resp3)
 
 void Client::connect() {
   socket_ = sidecar_.connect(worker_, *this);
+  pending_.clear();  // asked for while there was no connection
   in_.clear();
   out_.clear();
   scanned_ = 0;
