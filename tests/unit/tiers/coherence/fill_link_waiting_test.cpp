@@ -331,6 +331,33 @@ TEST_CASE("a read that was routed by an older topology is no entry, and none of 
   CHECK(h.filled[1].installable);
 }
 
+TEST_CASE("a flight that left before what its reader may be told is not joined, one that is to leave is", "[fill_link]") {
+  Harness h(paced(1));
+  h.serve();
+  std::string command;
+  protocol::append_command(command, {"GET", "k"});
+  FillRead read{"k", Harness::hash("k"), kSlot, command, {}};
+  const std::int64_t left_us = h.now;
+  REQUIRE(h.link.submit(read, {nullptr, 1, 0}, h.now));
+  h.now += 50'000;
+  read.not_before_us = left_us;
+  REQUIRE(h.link.submit(read, {nullptr, 2, 0}, h.now));
+  CHECK(h.link.joined() == 1);
+  read.not_before_us = left_us + 1;
+  REQUIRE(h.link.submit(read, {nullptr, 3, 0}, h.now));
+  CHECK(h.link.joined() == 1);
+  CHECK(h.link.reads_waiting() == 1);
+  h.now += 50'000;
+  read.not_before_us = h.now;
+  REQUIRE(h.link.submit(read, {nullptr, 4, 0}, h.now));
+  CHECK(h.link.joined() == 2);
+  REQUIRE(h.feed(bulk("old") + ":-1\r\n"));
+  REQUIRE(h.feed(bulk("new") + ":-1\r\n"));
+  REQUIRE(h.filled.size() == 2);
+  CHECK(h.filled[0].tokens == Tokens{1, 2});
+  CHECK(h.filled[1].tokens == Tokens{3, 4});
+}
+
 TEST_CASE("whoever waits for a link that is refused is told at once, whoever comes then is refused", "[fill_link]") {
   SECTION("when the connection is closed") {
     Harness h(paced(2));
