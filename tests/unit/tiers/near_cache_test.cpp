@@ -450,6 +450,34 @@ TEST_CASE("a cache that is off keeps nothing and still counts nothing wrong", "[
   CHECK(b.invalidations(InvalidationSource::kTracking) == 0);
 }
 
+TEST_CASE("a slot that the polled topology gives to another node is a new slot, and back again another one",
+          "[near_cache]") {
+  const auto topology = [](std::uint64_t version, std::uint16_t owner) {
+    auto made = std::make_shared<upstream::Topology>();
+    made->version = version;
+    made->cluster = true;
+    made->primaries = {{"node", 1}, {"node", 2}};
+    made->owner[kSlot] = owner;
+    return made;
+  };
+  Bench b;
+  CHECK(b.cache->apply_topology(topology(1, 0)) == 0);
+  REQUIRE(b.install(b.basis()));
+  const coherence::FillBasis other_slot = [&] {
+    coherence::FillBasis basis = b.basis("other");
+    basis.slot = kSlot + 1;
+    return basis;
+  }();
+  REQUIRE(b.install(other_slot, "$1\r\nv\r\n", "other"));
+  CHECK(b.cache->apply_topology(topology(2, 0)) == 0);
+  CHECK_FALSE(b.get().empty());
+  CHECK(b.cache->apply_topology(topology(3, 1)) == 1);
+  CHECK(b.get().empty());
+  CHECK(b.cache->apply_topology(topology(4, 0)) == 1);
+  CHECK(b.get().empty());
+  CHECK_FALSE(b.get("other").empty());
+}
+
 TEST_CASE("maintenance frees what can never be served again, and keeps what may be", "[near_cache]") {
   Bench b;
   REQUIRE(b.install(b.basis()));
