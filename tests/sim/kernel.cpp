@@ -123,7 +123,7 @@ bool Kernel::is_slow(const Socket& socket) {
 
 std::int64_t Kernel::latency(Socket& socket, Direction direction) {
   Rng& rng = wire(socket, direction).rng;
-  if (is_slow(socket)) return rng.range(20'000, 150'000);
+  if (is_slow(socket)) return rng.range(20'000, link(socket.sidecar, socket.node).slow_longest_us);
   const std::uint64_t kind = rng.below(100);
   if (kind < 80) return rng.range(50, 400);
   if (kind < 96) return rng.range(400, 4'000);

@@ -121,9 +121,10 @@ class Kernel {
   // Nothing passes until then; what was sent arrives afterwards.
   void hold(int sidecar, int node, Direction direction, std::int64_t until_us);
   [[nodiscard]] bool held(int sidecar, int node) const;
-  // Every chunk takes 20 to 150 ms; on every connection, or (`which` 1 or 2) on about every other one.
-  void slow(int sidecar, int node, std::int64_t until_us, std::uint64_t which) {
+  // Every chunk takes 20 ms to `longest_us`; on every connection, or (`which` 1 or 2) on about every other one.
+  void slow(int sidecar, int node, std::int64_t until_us, std::uint64_t which, std::int64_t longest_us) {
     link(sidecar, node).slow_until_us = until_us;
+    link(sidecar, node).slow_longest_us = longest_us;
     link(sidecar, node).slow_which = which;
   }
   // Resets connections between them: each with this probability.
@@ -181,6 +182,7 @@ class Kernel {
   struct Link {
     std::array<std::int64_t, 2> held_until_us{};
     std::int64_t slow_until_us = 0;
+    std::int64_t slow_longest_us = 0;
     std::uint64_t slow_which = 0;
   };
 

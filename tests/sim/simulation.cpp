@@ -14,6 +14,8 @@ namespace {
 constexpr std::int64_t kGraceUs = 700'000;   // for the longest fault to end
 constexpr std::int64_t kSettleUs = 900'000;  // reconnects, retries, timeouts
 constexpr std::int64_t kFinalUs = 400'000;
+constexpr std::int64_t kSlowUs = 150'000;
+constexpr std::int64_t kOutlastsUs = 400'000;    // longer than a command's timeout
 constexpr std::int64_t kStaleGraceUs = 400'000;  // a fault is over, and the link not yet back
 
 class Simulation {
@@ -135,7 +137,12 @@ class Simulation {
         if (which != 0) kernel.hold(action.sidecar, action.node, Direction::kOut, until_us);
         return;
       }
-      case ActionKind::kSlow: return kernel.slow(action.sidecar, action.node, until_us, rng.below(3));
+      case ActionKind::kSlow: {
+        const std::uint64_t which = rng.below(3);
+        // On the bus a write may land when nobody waits for it any more.
+        const bool outlasts = script_.profile == Profile::kBus && rng.percent(50);
+        return kernel.slow(action.sidecar, action.node, until_us, which, outlasts ? kOutlastsUs : kSlowUs);
+      }
       case ActionKind::kPauseSidecar: return kernel.pause_sidecar(action.sidecar, until_us);
       case ActionKind::kPauseNode: return kernel.pause_node(action.node, until_us);
       case ActionKind::kRestart: return cluster.restart(action.node, action.for_us / 3);
