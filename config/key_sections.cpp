@@ -293,8 +293,7 @@ std::vector<Key> coherence_work_keys() {
           [](auto& s) -> auto& { return s.coherence.audit_per_second; }),
       word_key(
           "coherence.bus.type", "word", Words<BusType, 2>{{{"none", BusType::kNone}, {"redis", BusType::kRedis}}},
-          "What sidecars tell each other of their writes over; redis: the upstream's own Pub/Sub. With mode bus, none means "
-          "redis.",
+          "What sidecars tell each other of their writes over; redis: the upstream's own Pub/Sub. Mode bus needs it.",
           [](auto& s) -> auto& { return s.coherence.bus.type; }),
       bus_channel_key(),
   };

@@ -67,6 +67,14 @@ void check_l1(const Configuration& configuration) {
   if (!problem.empty()) fail(configuration, "l1.max_bytes", "l1.max_item_bytes", "l1: " + problem);
 }
 
+void check_coherence(const Configuration& configuration) {
+  const Coherence& coherence = configuration.settings.coherence;
+  if (coherence.mode != CoherenceMode::kBus || coherence.bus.type != BusType::kNone) return;
+  fail(configuration, "coherence.bus.type", "coherence.mode",
+       "coherence.bus.type: is none, and coherence.mode: bus has nothing to go over; allowed: coherence.bus.type: redis, or "
+       "another mode");
+}
+
 void check_addresses(const Configuration& configuration) {
   const Settings& settings = configuration.settings;
   if (!settings.admin.enabled) return;
@@ -82,6 +90,7 @@ void validate(const Configuration& configuration) {
   check_upstream(configuration);
   check_limits(configuration);
   check_l1(configuration);
+  check_coherence(configuration);
   check_addresses(configuration);
 }
 

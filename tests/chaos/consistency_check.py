@@ -109,6 +109,8 @@ def sidecar_settings(options):
     """What the command line says, as settings of the sidecars. Others stay at their defaults."""
     settings = {"l1.max_bytes": options.max_bytes, "coherence.mode": options.mode,
                 "coherence.max_staleness": f"{options.max_staleness * 1000:.0f}ms", "coherence.consistency": options.level, "coherence.audit_one_in": AUDIT_ONE_IN}
+    if options.mode == "bus":
+        settings["coherence.bus.type"] = "redis"
     if options.mode == "ttl":
         settings["l1.ttl"] = f"{options.ttl * 1000:.0f}ms"
     if options.level == "stale_ok":

@@ -54,6 +54,14 @@ TEST_CASE("a client is paused before it is closed") {
   CHECK(error_of("limits: { output_bytes: 2MB, output_pause_bytes: 2MB }").empty());
 }
 
+TEST_CASE("mode bus says which bus") {
+  CHECK_THAT(error_of("coherence:\n  mode: bus\n"), StartsWith("n.yaml:3: coherence.bus.type: is none"));
+  CHECK_THAT(error_of("coherence:\n  mode: bus\n  bus:\n    type: none\n"),
+             StartsWith("n.yaml:5: coherence.bus.type: is none"));
+  CHECK(error_of("coherence: { mode: bus, bus: { type: redis } }").empty());
+  CHECK(error_of("coherence: { mode: auto }").empty());
+}
+
 TEST_CASE("an entry is not larger than L1") {
   CHECK_THAT(error_of("l1:\n  max_bytes: 10MB\n  max_item_bytes: 11MB\n"),
              StartsWith("n.yaml:4: l1.max_item_bytes: 11MB is more than l1.max_bytes, 10MB"));
@@ -61,12 +69,13 @@ TEST_CASE("an entry is not larger than L1") {
   CHECK(error_of("l1: { enabled: false, max_bytes: 10MB, max_item_bytes: 11MB }").empty());
 }
 
-TEST_CASE("every mode goes with every ttl, bus or none") {
+TEST_CASE("every mode goes with every ttl, and but for bus with a bus or none") {
   for (const char* mode : {"auto", "tracking", "bus", "ttl"}) {
     for (const char* type : {"none", "redis"}) {
       CAPTURE(mode, type);
+      const bool lacking = std::string(mode) + type == "busnone";
       CHECK(error_of("coherence: { mode: " + std::string(mode) + ", bus: { type: " + type + " } }\nl1: { ttl: 1ms }\n")
-                .empty());
+                .empty() != lacking);
     }
   }
 }
