@@ -5,6 +5,7 @@
 namespace nearcached::tiers::coherence {
 
 std::string BusOutbox::announcement(std::int64_t now_us) {
+  spoken_us_ = now_us;  // what follows the write may be said only with its reply: no rest before
   if (open()) return now_us - published_us_ >= options_.heartbeat_us ? say(BusKind::kHeartbeat, now_us) : std::string();
   open_stream(now_us);
   return say(BusKind::kHeartbeat, now_us);
@@ -33,7 +34,7 @@ std::string BusOutbox::heartbeat(std::int64_t now_us) {
   if (!open() || now_us - published_us_ < options_.heartbeat_us) return {};
   // A message that is not acknowledged may belong to a write that is not executed: a kBye would be a lie if the connection
   // broke now.
-  if (now_us - spoken_us_ >= options_.rest_after_us && holds_ == 0 && awaited_ == 0) return bye(now_us);
+  if (now_us - spoken_us_ >= options_.rest_after_us && awaited_ == 0) return bye(now_us);
   return say(BusKind::kHeartbeat, now_us);
 }
 

@@ -17,7 +17,7 @@ namespace nearcached::tiers::coherence {
 struct BusOutboxOptions {
   std::uint64_t publisher = 0;                // random, of the process
   std::int64_t heartbeat_us = 1'000'000 / 3;  // a third of the receivers' silence_us
-  std::int64_t rest_after_us = 10'000'000;    // a stream with nothing to say for so long ends with a kBye
+  std::int64_t rest_after_us = 10'000'000;    // without a write for so long a stream ends with a kBye
 };
 
 // What a connection took with it. To be published again on another stream, see BusOutbox::republish.
@@ -39,13 +39,13 @@ struct BusLost {
 // and the client is answered when the write's and the message's reply are in. All PUBLISH replies of the connection come
 // here in order: acknowledged() or refused(). An idle connection has no stream and costs nothing; the announcement opens one
 // ahead of the first write, so that peers know of it before the write is executed; it is kept alive by heartbeats and, after
-// rest_after_us without a message, ended with a kBye.
+// rest_after_us without a write or a message, ended with a kBye.
 //
 // Payloads are kept until they are acknowledged, for lost(): at most kRememberedMax and kRememberedBytesMax; what is beyond
 // is published again as "everything" if the connection breaks. Bad at: commands that block. Nothing that follows them is
 // executed before them, heartbeats included, and peers would call the stream silent: a connection that may block carries no
-// stream. Its writes are published on their reply, on the outbox of the node's shared connection, which is kept open
-// meanwhile (hold()), so that peers notice if the process dies in between.
+// stream. Its writes are published on their reply, on the outbox of the node's shared connection, whose stream was announced
+// ahead of them and rests later than any command is answered: peers notice if the process dies in between.
 // Sans-I/O; confined to the connection's thread. `epochs` is the process's own counter, shared by its outboxes.
 class BusOutbox {
  public:
@@ -65,10 +65,6 @@ class BusOutbox {
   [[nodiscard]] std::string heartbeat(std::int64_t now_us);
   // The stream's end, behind all that it published; empty if there is none.
   [[nodiscard]] std::string bye(std::int64_t now_us);
-
-  // While held, a stream that is open does not rest.
-  void hold() { ++holds_; }
-  void release() { --holds_; }
 
   // The oldest publish was answered with a number.
   void acknowledged();
@@ -108,8 +104,7 @@ class BusOutbox {
   std::uint32_t epoch_ = 0;  // 0: no stream is open
   std::uint64_t sequence_ = 0;
   std::int64_t published_us_ = 0;  // the last message of any kind
-  std::int64_t spoken_us_ = 0;     // the last but heartbeats
-  std::size_t holds_ = 0;
+  std::int64_t spoken_us_ = 0;     // the last write, or message but heartbeats
 
   std::deque<Published> published_;
   std::size_t awaited_ = 0;
