@@ -6,6 +6,7 @@
 #include <limits>
 #include <utility>
 
+#include "protocol/ascii_case.hpp"
 #include "protocol/writer.hpp"
 #include "tiers/coherence/bus_channel.hpp"
 
@@ -40,16 +41,35 @@ const protocol::Command* WrittenKeys::command_of(std::span<const std::string_vie
 
 bool WrittenKeys::find(std::string_view request) {
   keys_.clear();
+  unknown_command_ = {};
   if (parser_.memory_bytes() > kParserBytesKept) parser_.release();
   if (parser_.parse(request, kAnyRequest) != protocol::ParseStatus::kComplete) return false;
   const auto& args = parser_.args();
   const protocol::Command* command = command_of(args);
+  if (command == nullptr) unknown_command_ = args[0];
   if (command == nullptr || command->has(protocol::kFlagChangesAllKeys) || !protocol::write_keys_known(*command) ||
       !protocol::extract_keys(*command, args, positions_)) {
     return false;
   }
   for (const std::uint32_t at : positions_) keys_.push_back(args[at]);
   return !keys_.empty();
+}
+
+bool says_not_executed(std::string_view error, std::string_view command) {
+  if (error.starts_with("NOAUTH ")) return true;
+  constexpr std::size_t kNameMax = 128;  // of an unknown name Redis says no more
+  const std::string_view name = command.substr(0, kNameMax);
+  const auto names_it = [&](std::string_view before, char quote) {
+    const std::size_t begin = error.find(before);
+    if (begin == std::string_view::npos) return false;
+    const std::string_view rest = error.substr(begin + before.size());
+    return rest.size() > name.size() && protocol::equal_ignoring_case(rest.substr(0, name.size()), name) &&
+           rest[name.size()] == quote;
+  };
+  if (error.starts_with("NOPERM ")) return names_it("has no permissions to run the '", '\'');
+  if (error.starts_with("ERR wrong number of arguments for ")) return names_it("arguments for '", '\'');
+  if (!error.starts_with("ERR unknown command ")) return false;
+  return names_it("ERR unknown command '", '\'') || names_it("ERR unknown command `", '`');
 }
 
 BusPublisher::BusPublisher(const BusPublisherOptions& options, CommandLookup learned, std::atomic<std::uint32_t>& epochs,
@@ -66,16 +86,26 @@ void BusPublisher::publish(Messages& out, std::string_view payload) const {
 
 void BusPublisher::before_write(Messages& out, std::int64_t now_us) { publish(out, outbox_.announcement(now_us)); }
 
-void BusPublisher::behind_write(Messages& out, std::string_view request, std::int64_t now_us) {
+bool BusPublisher::behind_write(Messages& out, std::string_view request, std::int64_t now_us) {
   if (!written_.find(request)) {
+    if (!written_.unknown_command().empty()) return false;
     publish(out, outbox_.purge(BusKind::kNamespace, {}, now_us));
-    return;
+    return true;
   }
   for (auto keys = written_.keys(); !keys.empty();) {
     const std::size_t some = std::min(keys.size(), coherence::kBusKeysMax);
     publish(out, outbox_.invalidate(keys.first(some), now_us));
     keys = keys.subspan(some);
   }
+  return true;
+}
+
+// The command may be known by now; which keys it wrote is not worth a look.
+void BusPublisher::behind_reply(Messages& out, std::string_view request, std::string_view error, std::int64_t now_us) {
+  static_cast<void>(written_.find(request));
+  const std::string_view command = written_.unknown_command();
+  if (!command.empty() && says_not_executed(error, command)) return;
+  publish(out, outbox_.purge(BusKind::kNamespace, {}, now_us));
 }
 
 void BusPublisher::tick(Messages& out, std::int64_t now_us) {

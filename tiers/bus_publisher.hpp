@@ -27,6 +27,8 @@ class WrittenKeys {
 
   // False: they are not known, or are all there are. Else keys() are views into `request`, until the next call.
   [[nodiscard]] bool find(std::string_view request);
+  // Of the last request: nobody knows the command. Its name, else empty; a view into `request`.
+  [[nodiscard]] std::string_view unknown_command() const { return unknown_command_; }
   [[nodiscard]] std::span<const std::string_view> keys() const { return keys_; }
 
  private:
@@ -36,7 +38,13 @@ class WrittenKeys {
   protocol::RequestParser parser_;
   std::vector<std::uint32_t> positions_;
   std::vector<std::string_view> keys_;
+  std::string_view unknown_command_;
 };
+
+// The line of an error reply, without '-' and CR LF, with which Redis and Valkey say of this very command that they did not
+// begin to execute it: it is not known, has the wrong number of arguments, the user may not call it or has not said who it
+// is. An error that names another command may come from inside one that has changed something.
+[[nodiscard]] bool says_not_executed(std::string_view error, std::string_view command);
 
 struct BusPublisherOptions {
   std::string channel;          // coherence.bus.channel
@@ -55,8 +63,9 @@ struct BusPublisherOptions {
 // What is owed is bounded by what the outbox remembers; beyond it says "everything". A node that refuses every message is
 // not told of the streams that it refused: nobody has heard of them.
 //
-// Bad at: writes of unknown keys. Each is a message that drops everything at all peers. Confined to the connection's worker;
-// `epochs` is the process's own.
+// Bad at: writes of unknown keys. Each is a message that drops everything at all peers; of a command that neither the table
+// nor the upstream knew it waits for the reply, or a client's typo would empty every L1. Confined to the connection's
+// worker; `epochs` is the process's own.
 class BusPublisher final : public upstream::Announcer {
  public:
   BusPublisher(const BusPublisherOptions& options, CommandLookup learned, std::atomic<std::uint32_t>& epochs,
@@ -64,7 +73,9 @@ class BusPublisher final : public upstream::Announcer {
 
   [[nodiscard]] bool able() const override { return !channel_.empty(); }
   void before_write(Messages& out, std::int64_t now_us) override;
-  void behind_write(Messages& out, std::string_view request, std::int64_t now_us) override;
+  [[nodiscard]] bool behind_write(Messages& out, std::string_view request, std::int64_t now_us) override;
+  void behind_reply(Messages& out, std::string_view request, std::string_view error, std::int64_t now_us) override;
+  void unanswered() override { owed_.everything = true; }
   void tick(Messages& out, std::int64_t now_us) override;
   void farewell(Messages& out, std::int64_t now_us) override;
   void acknowledged() override;

@@ -31,8 +31,17 @@ class Crier final : public Announcer {
   void before_write(Messages& out, std::int64_t) override {
     if (!std::exchange(open_, true)) say(out, "open", false);
   }
-  void behind_write(Messages& out, std::string_view request, std::int64_t) override {
+  [[nodiscard]] bool behind_write(Messages& out, std::string_view request, std::int64_t) override {
+    if (request.find("WHAT") != std::string_view::npos) return false;
     for (int i = 0; i < switches_.messages; ++i) say(out, std::string(request), true);
+    return true;
+  }
+  void behind_reply(Messages& out, std::string_view, std::string_view error, std::int64_t) override {
+    if (!error.starts_with("ERR unknown")) say(out, "everything", true);
+  }
+  void unanswered() override {
+    owes_ = true;
+    owed_.emplace_back("everything");
   }
   void tick(Messages& out, std::int64_t) override {
     if (switches_.beats) say(out, "beat", false);
@@ -442,6 +451,77 @@ TEST_CASE("a write behind ASKING is handed to the slot's owner to be announced, 
   CHECK(bench.sink.wait(1).bytes == "+OK\r\n");
   bench.thread.call([&] { CHECK(bench.asked == std::vector<std::uint64_t>{1}); });
   CHECK(bench.sink.of(1).published == 0);
+}
+
+TEST_CASE("what a command nobody knows did shows in its reply, and is announced then", "[announce]") {
+  ScriptedServer server;
+  Bench bench(server.endpoint());
+  const std::string what = command({"WHAT", "k"});
+  bench.write(1, what);
+  bench.write(2, kSet);
+  Peer peer = server.accept();
+  const std::string all = said("open") + what + kSet + said(kSet);
+  REQUIRE(peer.read_like(all) == all);
+  SECTION("nothing") {
+    peer.send(":1\r\n-ERR unknown command 'WHAT'\r\n+OK\r\n:1\r\n");
+    CHECK(bench.sink.wait(1).bytes == "-ERR unknown command 'WHAT'\r\n");
+    CHECK(bench.sink.wait_published(1).told);
+    CHECK(bench.sink.wait_published(2).told);
+    CHECK(peer.quiet());
+  }
+  SECTION("something") {
+    const bool error = GENERATE(false, true);
+    peer.send(error ? ":1\r\n-ERR halfway\r\n+OK\r\n:1\r\n" : ":1\r\n$2\r\nno\r\n+OK\r\n:1\r\n");
+    REQUIRE(peer.read_like(said("everything")) == said("everything"));
+    CHECK(bench.sink.of(1).ends == 1);
+    CHECK(bench.sink.of(1).published == 0);
+    peer.send(":1\r\n");
+    CHECK(bench.sink.wait_published(1).told);
+  }
+  SECTION("that is not to be had any more: everything, on the next connection") {
+    peer.send(":1\r\n");
+    bench.thread.call([] {});
+    { const Peer closed = std::move(peer); }
+    CHECK(bench.sink.wait(1).unknown == what);
+    bench.tick();
+    Peer next = server.accept();
+    const std::string again = said("again") + said("everything") + said(kSet);
+    CHECK(next.read_like(again) == again);
+  }
+  SECTION("after its time was over") {
+    bench.tick(kTimeout + 1'000'000);
+    CHECK(bench.sink.wait(1).unknown == what);
+    peer.send(":1\r\n+OK\r\n");
+    REQUIRE(peer.read_like(said("everything")) == said("everything"));
+    peer.send("+OK\r\n:1\r\n:1\r\n");
+    bench.thread.call([] {});
+    CHECK(bench.sink.of(1).published == 0);
+  }
+  SECTION("while the node refuses announcements: owed") {
+    peer.send("-NOPERM no channel\r\n+OK\r\n+OK\r\n:1\r\n");
+    CHECK(bench.sink.wait(2).bytes == "+OK\r\n");
+    bench.tick(1'000'000);
+    const std::string again = said("again") + said(kSet) + said("everything");
+    REQUIRE(peer.read_like(again) == again);
+    CHECK(bench.sink.of(1).published == 0);
+    peer.send(":1\r\n:1\r\n:1\r\n");
+    CHECK(bench.sink.wait_published(1).told);
+  }
+}
+
+TEST_CASE("no farewell while a reply may leave something to say", "[announce]") {
+  ScriptedServer server;
+  Bench bench(server.endpoint());
+  const std::string what = command({"WHAT"});
+  bench.write(1, what);
+  Peer peer = server.accept();
+  REQUIRE(peer.read_like(said("open") + what) == said("open") + what);
+  bench.thread.call([&] { bench.connection->farewell(io::boot_us()); });
+  CHECK(peer.quiet());
+  peer.send(":1\r\n-ERR unknown command 'WHAT'\r\n");
+  CHECK(bench.sink.wait_published(1).told);
+  bench.thread.call([&] { bench.connection->farewell(io::boot_us()); });
+  CHECK(peer.read_like(said("bye")) == said("bye"));
 }
 
 TEST_CASE("heartbeats go at ticks, and the farewell before the end", "[announce]") {

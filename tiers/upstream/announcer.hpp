@@ -18,8 +18,9 @@ namespace nearcached::tiers::upstream {
 //     before_write() -> messages;   the write;   behind_write() -> messages
 //
 // and then acknowledged() or refused() with each message's reply, in order. What was refused, or lost with the connection,
-// is owed: again() gives it out once more, on the same connection to the same node. tiers/bus_publisher.hpp is the one there
-// is. Confined to the connection's worker.
+// is owed: again() gives it out once more, on the same connection to the same node. Of a write that the node may not even
+// know nothing is said behind it, but behind_reply() or unanswered(). tiers/bus_publisher.hpp is the one there is. Confined
+// to the connection's worker.
 class Announcer {
  public:
   using Messages = std::vector<std::string>;  // whole requests, RESP
@@ -30,7 +31,13 @@ class Announcer {
   [[nodiscard]] virtual bool able() const = 0;
   // All of these append to `out`.
   virtual void before_write(Messages& out, std::int64_t now_us) = 0;
-  virtual void behind_write(Messages& out, std::string_view request, std::int64_t now_us) = 0;
+  // False: its reply will show whether there is anything to say.
+  [[nodiscard]] virtual bool behind_write(Messages& out, std::string_view request, std::int64_t now_us) = 0;
+  // `error`: the line of the reply, without '-' and CR LF; empty if it is none, or not known. Nothing is appended if it says
+  // that nothing was executed.
+  virtual void behind_reply(Messages& out, std::string_view request, std::string_view error, std::int64_t now_us) = 0;
+  // What behind_reply() would have said is owed: the reply was lost, or the messages can't go out now.
+  virtual void unanswered() = 0;
   virtual void tick(Messages& out, std::int64_t now_us) = 0;
   // The connection is about to be closed in peace.
   virtual void farewell(Messages& out, std::int64_t now_us) = 0;

@@ -189,20 +189,25 @@ std::size_t DataConnection::on_data(std::string_view bytes) {
     at += step.bytes;
     mid_frame_ = !step.complete;
     if (in_push_) continue;
-    const Pending head = pending_.front();  // a copy: whoever is told may send something new here
-    if (head.again) {
-      if (step.complete && head.meta.sink != nullptr) {
-        owner_.on_not_executed(*this, head.meta, stream_.out().view().substr(0, head.bytes),
-                               "ERR nearcached: overtook a write");
-      }
-    } else if (head.role == Role::kRequest && head.meta.sink != nullptr) {
-      head.meta.sink->on_reply(head.meta.token, piece, step.complete);
-    }
+    pass_on(piece, step.complete);
     if (!step.complete) continue;
-    if (head.role == Role::kAnnouncement) announced(head);
+    if (pending_.front().role == Role::kAnnouncement) announced();
+    announce_answered({}, now_us);
     finish_head(now_us);
   }
   return at;
+}
+
+// Whoever is told may send something new here: no reference into pending_ survives that.
+void DataConnection::pass_on(std::string_view piece, bool last) {
+  const Pending& head = pending_.front();
+  if (head.meta.sink == nullptr) return;
+  if (head.again) {
+    if (!last) return;
+    owner_.on_not_executed(*this, head.meta, stream_.out().view().substr(0, head.bytes), "ERR nearcached: overtook a write");
+  } else if (head.role == Role::kRequest) {
+    head.meta.sink->on_reply(head.meta.token, piece, last);
+  }
 }
 
 bool DataConnection::on_error_line(std::string_view frame) {
@@ -217,13 +222,17 @@ bool DataConnection::on_error_line(std::string_view frame) {
     announcement_refused(line, io::boot_us());
     return true;
   }
-  if (head.role == Role::kDropped || head.meta.sink == nullptr) return true;
+  if (head.role == Role::kDropped || head.meta.sink == nullptr) {
+    announce_answered(line, io::boot_us());
+    return true;
+  }
   ++errors_;
   counters_.upstream_errors.add();
   const auto redirect = parse_redirect(line, options_.endpoint, head.meta.slot);
   const bool told = !redirect || (head.meta.pinned_to_node && redirect->kind != RedirectKind::kWait);
   if (told) {
     head.meta.sink->on_reply(head.meta.token, frame, true);
+    announce_answered(line, io::boot_us());
     return true;
   }
   if (redirect->kind == RedirectKind::kWait) hold_followers();
@@ -247,16 +256,18 @@ void DataConnection::hold_followers() {
 }
 
 void DataConnection::finish_head(std::int64_t now_us) {
-  const Pending head = pending_.front();
-  if (head.role == Role::kRequest && head.meta.sink != nullptr) {
+  const Pending& head = pending_.front();
+  const Role role = head.role;
+  const std::size_t bytes = head.bytes;
+  if (role == Role::kRequest && head.meta.sink != nullptr) {
     counters_.upstream_latency.observe(static_cast<std::uint64_t>(std::max<std::int64_t>(0, now_us - head.sent_us)));
     if (head.meta.asking && head.meta.announce) {
-      owner_.on_asked_write(*this, head.meta, std::string(stream_.out().view().substr(0, head.bytes)));
+      owner_.on_asked_write(*this, head.meta, std::string(stream_.out().view().substr(0, bytes)));
     }
   }
-  stream_.acknowledge(head.bytes);
+  stream_.acknowledge(bytes);
   pending_.pop();
-  if (head.role == Role::kGreeting) greeted();
+  if (role == Role::kGreeting) greeted();
 }
 
 void DataConnection::expire(std::int64_t now_us) {
@@ -370,6 +381,7 @@ void DataConnection::give_back(std::string_view what) {
     const bool left = offset < sent;
     const std::string_view bytes = requests.view().substr(offset, request.bytes);
     offset += request.bytes;
+    if (request.unsaid && left) announcer_->unanswered();
     if (request.meta.sink == nullptr) continue;
     if (request.role == Role::kAnnouncement) {
       if (request.meta.sink != ended.sink || request.meta.token != ended.token) owe(request.meta);

@@ -60,9 +60,10 @@ struct DataConnectionOptions {
 // somebody, a request would run as somebody else.
 //
 // With an Announcer, a write that is to be announced goes out with its announcement right behind it, so that the node
-// executes the one after the other. What the node refused, or what was lost with the connection, is announced again over the
-// same connection, made anew for that; whose write it concerns is told when the node has taken it, or at the request's
-// deadline that it has not. While a refusal stands no announced write is sent: it could not be announced either.
+// executes the one after the other; where the announcer wants to see the reply first, with it. What the node refused, or
+// what was lost with the connection, is announced again over the same connection, made anew for that; whose write it
+// concerns is told when the node has taken it, or at the request's deadline that it has not. While a refusal stands no
+// announced write is sent: it could not be announced either.
 //
 // Bad at: one huge reply holds up the ones behind it. Threading: confined to the worker.
 class DataConnection final : public io::StreamOwner {
@@ -120,6 +121,7 @@ class DataConnection final : public io::StreamOwner {
     Role role = Role::kRequest;
     std::uint64_t pays = 0;  // of kAnnouncement: with it all in owed_ below this number are announced
     bool again = false;      // a read that overtook a request of its client: its reply is dropped, it is asked again
+    bool unsaid = false;     // a write that its reply decides of whether it is announced
   };
   // A write that was executed, or may be yet, and whose announcement the node did not take.
   struct Owed {
@@ -140,6 +142,7 @@ class DataConnection final : public io::StreamOwner {
   void enqueue(const RequestMeta& meta, std::string_view bytes, Role role, std::int64_t now_us);
   void greeted();
   void become_ready(std::int64_t now_us);
+  void pass_on(std::string_view piece, bool last);
   // A whole error line at the head of the queue; a redirect is not the client's business.
   [[nodiscard]] bool on_error_line(std::string_view frame);
   // The oldest request is to wait: what its client reads of its slot behind it must not be answered from before it.
@@ -155,7 +158,8 @@ class DataConnection final : public io::StreamOwner {
   // data_connection_announce.cpp
   void enqueue_write(const RequestMeta& meta, std::string_view bytes, std::int64_t now_us);
   void enqueue_announcements(std::int64_t now_us);
-  void announced(const Pending& head);
+  void announce_answered(std::string_view error, std::int64_t now_us);
+  void announced();
   void announcement_refused(std::string_view error, std::int64_t now_us);
   void announce_again(std::int64_t now_us);
   void owe_all();

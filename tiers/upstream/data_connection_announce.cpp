@@ -38,7 +38,13 @@ void DataConnection::enqueue_write(const RequestMeta& meta, std::string_view byt
   announcer_->before_write(messages_, now_us);
   enqueue_announcements(now_us);
   if (behind && !meta.only_announce) enqueue(meta, bytes, Role::kRequest, now_us);
-  announcer_->behind_write(messages_, bytes, now_us);
+  if (!announcer_->behind_write(messages_, bytes, now_us)) {
+    if (behind && !meta.only_announce && !meta.asking) {
+      pending_.back().unsaid = true;
+      return;
+    }
+    announcer_->behind_reply(messages_, bytes, {}, now_us);
+  }
   enqueue_announcements(now_us);
   if (!meta.asking && enforced(Rule::kAnswerAfterPublish)) pending_.back().meta = meta;
   if (!behind && !meta.only_announce) enqueue(meta, bytes, Role::kRequest, now_us);
@@ -49,17 +55,43 @@ void DataConnection::enqueue_announcements(std::int64_t now_us) {
   messages_.clear();
 }
 
-void DataConnection::announced(const Pending& head) {
+// The oldest request is answered, and its reply shows what there is to say of it.
+void DataConnection::announce_answered(std::string_view error, std::int64_t now_us) {
+  Pending& head = pending_.front();
+  if (!std::exchange(head.unsaid, false)) return;
+  const RequestMeta meta = head.meta;
+  const bool awaited = meta.sink != nullptr && enforced(Rule::kAnswerAfterPublish);
+  if (refusals_ != 0 || !announcer_->able()) {
+    announcer_->unanswered();
+    if (awaited) owe(meta);
+    return;
+  }
+  const std::string request(stream_.out().view().substr(0, head.bytes));
+  announcer_->behind_reply(messages_, request, error, now_us);
+  const bool something = !messages_.empty();
+  enqueue_announcements(now_us);
+  if (!awaited) return;
+  if (something) {
+    pending_.back().meta = meta;
+  } else {
+    meta.sink->on_published(meta.token, true, {});
+  }
+}
+
+void DataConnection::announced() {
+  const std::uint64_t pays = pending_.front().pays;
+  ReplySink* const sink = pending_.front().meta.sink;
+  const std::uint64_t token = pending_.front().meta.token;
   announcer_->acknowledged();
   counters_.bus_published.add();
-  if (head.pays != 0) {
+  if (pays != 0) {
     refusals_ = 0;
-    const auto paid = std::find_if(owed_.begin(), owed_.end(), [&](const Owed& owed) { return owed.number >= head.pays; });
+    const auto paid = std::find_if(owed_.begin(), owed_.end(), [&](const Owed& owed) { return owed.number >= pays; });
     const std::vector<Owed> told(owed_.begin(), paid);
     owed_.erase(owed_.begin(), paid);
     for (const Owed& owed : told) owed.meta.sink->on_published(owed.meta.token, true, {});
   }
-  if (head.meta.sink != nullptr) head.meta.sink->on_published(head.meta.token, true, {});
+  if (sink != nullptr) sink->on_published(token, true, {});
 }
 
 void DataConnection::announcement_refused(std::string_view error, std::int64_t now_us) {
@@ -114,6 +146,10 @@ void DataConnection::tick_announcements(std::int64_t now_us) {
 
 void DataConnection::farewell(std::int64_t now_us) {
   if (!announcer_ || state_ != State::kReady) return;
+  // A stream of which something is still to be said does not end in peace.
+  for (std::uint64_t n = pending_.first(); n != pending_.next(); ++n) {
+    if (pending_.at(n).unsaid) return;
+  }
   announcer_->farewell(messages_, now_us);
   enqueue_announcements(now_us);
   flush();

@@ -54,7 +54,7 @@ struct Rig {
   upstream::Announcer::Messages write(std::initializer_list<std::string_view> words, std::int64_t now = 0) {
     upstream::Announcer::Messages out;
     publisher.before_write(out, now);
-    publisher.behind_write(out, request(words), now);
+    said_behind = publisher.behind_write(out, request(words), now);
     return out;
   }
   upstream::Announcer::Messages again(std::int64_t now = 0) {
@@ -66,6 +66,7 @@ struct Rig {
     for (std::size_t i = 0; i < replies; ++i) publisher.acknowledged();
   }
 
+  bool said_behind = false;
   std::atomic<std::uint32_t> epochs{0};
   protocol::DynamicCommand module{"json.set", -4, {"write"}, 1, 1, 1};
   BusPublisher publisher{{"bus", 42, kHeartbeat, 10'000},
@@ -128,7 +129,6 @@ TEST_CASE("a write's keys are those that the command names, wherever they stand"
       {{"SWAPDB", "0", "1"}, {}},
       {{"XGROUP", "CREATE", "s", "g", "$"}, {"s"}},
       {{"JSON.SET", "doc", "$", "1"}, {"doc"}},
-      {{"WHAT.EVER", "k"}, {}},
       {{"RENAME", "a", "b"}, {"a", "b"}},
   };
   for (const Case& c : cases) {
@@ -147,6 +147,60 @@ TEST_CASE("a write's keys are those that the command names, wherever they stand"
   }
 }
 
+TEST_CASE("what a command nobody knows changed is asked of its reply: everything, unless nothing was executed",
+          "[bus_publisher]") {
+  struct Case {
+    std::string_view error;
+    bool executed;
+  };
+  const Case cases[] = {
+      {"", true},
+      {"ERR unknown command 'What.Ever', with args beginning with: 'k' ", false},
+      {"ERR unknown command `What.Ever`, with args beginning with: `k`, ", false},
+      {"ERR wrong number of arguments for 'what.ever' command", false},
+      {"NOPERM this user has no permissions to run the 'what.ever' command or its subcommand", false},
+      {"NOPERM User app has no permissions to run the 'what.ever' command", false},
+      {"NOAUTH Authentication required.", false},
+      // From inside, perhaps after it has written.
+      {"ERR unknown command 'other', with args beginning with: ", true},
+      {"ERR unknown command 'what.ever.else', with args beginning with: ", true},
+      {"ERR wrong number of arguments for 'get' command", true},
+      {"NOPERM this user has no permissions to access one of the keys used as arguments", true},
+      {"ERR it says: ERR unknown command 'what.ever', with args", true},
+      {"WRONGTYPE Operation against a key holding the wrong kind of value", true},
+  };
+  const std::string bytes = request({"What.Ever", "k"});
+  for (const Case& c : cases) {
+    CAPTURE(c.error);
+    Rig rig;
+    CHECK(rig.write({"What.Ever", "k"}).size() == 1);  // the announcement
+    CHECK_FALSE(rig.said_behind);
+    upstream::Announcer::Messages out;
+    rig.publisher.behind_reply(out, bytes, c.error, 0);
+    REQUIRE(out.size() == (c.executed ? 1 : 0));
+    if (c.executed) CHECK(Said(out[0]).message.kind == BusKind::kNamespace);
+  }
+}
+
+TEST_CASE("a name longer than Redis repeats is found by what it repeats", "[bus_publisher]") {
+  const std::string name(300, 'x');
+  CHECK(says_not_executed("ERR unknown command '" + name.substr(0, 128) + "', with args", name));
+  CHECK_FALSE(says_not_executed("ERR unknown command '" + name.substr(0, 127) + "', with args", name));
+}
+
+TEST_CASE("of a reply that was lost everything is owed, ahead of the news of the loss", "[bus_publisher]") {
+  Rig rig;
+  CHECK(rig.write({"What.Ever", "k"}).size() == 1);
+  rig.acknowledge(1);
+  rig.publisher.unanswered();
+  rig.publisher.lost();
+  REQUIRE(rig.publisher.owes());
+  const auto out = rig.again();
+  REQUIRE(out.size() == 3);
+  CHECK(Said(out[1]).message.kind == BusKind::kNamespace);
+  CHECK(Said(out[2]).message.kind == BusKind::kLost);
+}
+
 TEST_CASE("more keys than one message holds are several messages, and none is left out", "[bus_publisher]") {
   for (const std::size_t count : {coherence::kBusKeysMax, coherence::kBusKeysMax + 1, 3 * coherence::kBusKeysMax}) {
     std::vector<std::string> words{"DEL"};
@@ -155,7 +209,7 @@ TEST_CASE("more keys than one message holds are several messages, and none is le
     protocol::append_command(bytes, std::vector<std::string_view>(words.begin(), words.end()));
     Rig rig;
     upstream::Announcer::Messages out;
-    rig.publisher.behind_write(out, bytes, 0);
+    REQUIRE(rig.publisher.behind_write(out, bytes, 0));
     CHECK(out.size() == (count + coherence::kBusKeysMax - 1) / coherence::kBusKeysMax);
     std::vector<std::string> found;
     for (const std::string& message : out) {
