@@ -94,6 +94,7 @@ void Kernel::end_faults() {
     for (Link& l : row) {
       for (std::int64_t& until : l.held_until_us) until = std::min(until, now_us_);
       l.slow_until_us = std::min(l.slow_until_us, now_us_);
+      l.cut_pause_us = 0;
     }
   }
   for (std::int64_t& until : paused_until_) until = std::min(until, now_us_);
@@ -141,7 +142,12 @@ void Kernel::transmit(const SocketPtr& socket, Direction direction, std::string 
   std::size_t from = 0;
   while (from < bytes.size() || end) {
     std::size_t size = bytes.size() - from;
-    if (size > 1 && to.rng.percent(15)) size = 1 + to.rng.below(size - 1);
+    if (size > 1 && to.rng.percent(15)) {
+      size = 1 + to.rng.below(size - 1);
+      // Between two commands is where most depends on it.
+      const std::size_t next = to.rng.percent(50) ? bytes.find("\r\n*", from + size) : std::string::npos;
+      if (next != std::string::npos) size = next + 2 - from;
+    }
     to.last_us = std::max(to.last_us, now_us_ + latency(*socket, direction));
     const bool last = from + size == bytes.size();
     to.chunks.push_back({to.last_us, bytes.substr(from, size), end && last});
@@ -362,6 +368,19 @@ void Kernel::finish_connect(const SocketPtr& socket) {
   ready(*socket);
 }
 
+bool Kernel::cut_between_commands(const SocketPtr& socket, std::string_view bytes) {
+  if (socket->node == kNoNode || link(socket->sidecar, socket->node).cut_pause_us == 0) return false;
+  std::vector<std::size_t> ends;
+  for (std::size_t at = bytes.find("\r\n*"); at != std::string_view::npos; at = bytes.find("\r\n*", at + 1)) {
+    ends.push_back(at + 2);
+  }
+  if (ends.empty()) return false;
+  pause_sidecar(socket->sidecar, now_us_ + std::exchange(link(socket->sidecar, socket->node).cut_pause_us, 0));
+  transmit(socket, Direction::kOut, std::string(bytes.substr(0, ends[socket->out.rng.below(ends.size())])), false);
+  at(std::max(socket->out.last_us, blocked_until(*socket, Direction::kOut)) + 1, [this, socket] { cut(*socket); });
+  return true;
+}
+
 long Kernel::sys_send(int fd, std::string_view bytes) {
   const SocketPtr socket = find(fd);
   if (socket->error != 0 || socket->connecting) {
@@ -372,6 +391,7 @@ long Kernel::sys_send(int fd, std::string_view bytes) {
     errno = EAGAIN;
     return -1;
   }
+  if (cut_between_commands(socket, bytes)) return static_cast<long>(bytes.size());
   std::size_t taken = bytes.size();
   if (taken > 1 && socket->out.rng.below(100) == 0) {
     taken = 1 + socket->out.rng.below(taken - 1);

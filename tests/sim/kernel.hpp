@@ -129,6 +129,8 @@ class Kernel {
   }
   // Resets connections between them: each with this probability.
   void reset(int sidecar, int node, unsigned percent);
+  // The next send of several commands is cut between two of them, and the sidecar stands still for so long.
+  void cut_between(int sidecar, int node, std::int64_t pause_us) { link(sidecar, node).cut_pause_us = pause_us; }
   void set_down(int node, bool down) { down_[index(node)] = down; }
   [[nodiscard]] bool down(int node) const { return down_[index(node)]; }
   void end_faults();
@@ -184,6 +186,7 @@ class Kernel {
     std::int64_t slow_until_us = 0;
     std::int64_t slow_longest_us = 0;
     std::uint64_t slow_which = 0;
+    std::int64_t cut_pause_us = 0;
   };
 
   static std::size_t index(int n) { return static_cast<std::size_t>(n); }
@@ -197,6 +200,7 @@ class Kernel {
   [[nodiscard]] bool is_slow(const Socket& socket);
   [[nodiscard]] std::int64_t latency(Socket& socket, Direction direction);
   [[nodiscard]] std::int64_t blocked_until(const Socket& socket, Direction direction);
+  [[nodiscard]] bool cut_between_commands(const SocketPtr& socket, std::string_view bytes);
   void arm(const SocketPtr& socket, Direction direction);
   void deliver(const SocketPtr& socket, Direction direction);
   void finish_connect(const SocketPtr& socket);

@@ -373,6 +373,7 @@ class Commands {
     protocol::append_bulk(bytes, args_[1]);
     protocol::append_bulk(bytes, args_[2]);
     std::int64_t receivers = 0;
+    if (node.kernel().now_us() < node.loses_messages_until_us) return receivers;
     for (const auto& [id, to] : node.connections_) {
       if (!(sharded ? to->shard_channels : to->channels).contains(key())) continue;
       node.push(*to, bytes);

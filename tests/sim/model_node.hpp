@@ -95,6 +95,7 @@ class Node {
   bool muted = false;      // its data are what another server has: changes are not signalled here
 
   // What it refuses and how it is set up.
+  std::int64_t loses_messages_until_us = 0;  // of those that are published
   bool tracking_refused = false;
   bool probes_refused = false;
   bool hello_lies = false;     // a proxy in front of it says role: master

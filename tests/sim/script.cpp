@@ -76,7 +76,8 @@ std::vector<Weighted> faults(Profile profile) {
     case Profile::kLevels: return {{kHold, 6}, {kSlow, 4}, {kReset, 5}, {kPauseSidecar, 2}, {kRestart, 5}};
     case Profile::kTtl: return {{kReset, 2}, {kSlow, 3}, {kPauseSidecar, 2}};
     case Profile::kBus:
-      return {{kReset, 6}, {kHold, 6}, {kSlow, 5}, {kPauseSidecar, 4}, {kPauseNode, 2}, {kRestart, 2}, {kRefuseTracking, 1}};
+      return {{kReset, 6},   {kHold, 6},           {kSlow, 5},        {kPauseSidecar, 4}, {kPauseNode, 2},
+              {kRestart, 2}, {kRefuseTracking, 1}, {kCutBetween, 10}, {kLoseMessages, 5}};
     case Profile::kPast: return {{kSlow, 10}, {kReset, 1}};
     case Profile::kForeign: return {{kReset, 3}, {kSlow, 3}};
     case Profile::kCount: break;
@@ -113,6 +114,8 @@ WorldOptions make_world(Profile profile, Rng& rng) {
     world.tracking_refused = true;
   }
   if (profile == Profile::kBus || profile == Profile::kForeign) world.sources = {ChangeSource::kBus};
+  // Alone there are no others whose silence would say what its own unknown writes do.
+  if (profile == Profile::kBus && rng.percent(20)) world.sidecars = 1;
   if (profile == Profile::kForeign) world.l1_ttl_us = world.bound_us = 150'000;
   if (profile == Profile::kFailover) world.hello_lies = rng.percent(30);
   if (rng.percent(15)) world.tracking_keys_max = 1 + rng.below(3);
@@ -232,7 +235,7 @@ Script make_script(std::uint64_t seed, std::optional<Profile> profile) {
 }
 
 std::string Action::describe(const std::vector<std::string>& keys) const {
-  static constexpr std::array<std::string_view, 32> kNames{"read",
+  static constexpr std::array<std::string_view, 34> kNames{"read",
                                                            "read many",
                                                            "read after",
                                                            "set",
@@ -263,7 +266,9 @@ std::string Action::describe(const std::vector<std::string>& keys) const {
                                                            "swapdb",
                                                            "demote",
                                                            "failing",
-                                                           "refuse tracking"};
+                                                           "refuse tracking",
+                                                           "cut between",
+                                                           "lose messages"};
   std::string text = std::to_string(at_us / 1000) + "." + std::to_string(at_us % 1000 / 100) + " ms  ";
   text += kNames[static_cast<std::size_t>(kind)];
   if (is_fault(kind)) {

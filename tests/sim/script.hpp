@@ -48,6 +48,8 @@ enum class ActionKind : std::uint8_t {
   kDemote,
   kFailing,
   kRefuseTracking,
+  kCutBetween,    // a connection breaks between two commands of one send, and its sidecar stands still
+  kLoseMessages,  // what the node publishes reaches nobody
 };
 
 [[nodiscard]] constexpr bool is_fault(ActionKind kind) { return kind >= ActionKind::kReset; }

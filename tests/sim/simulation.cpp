@@ -157,6 +157,10 @@ class Simulation {
       case ActionKind::kRefuseTracking:
         cluster.node(action.node).tracking_refused = true;
         return kernel.reset(action.sidecar, action.node, 100);
+      case ActionKind::kCutBetween: return kernel.cut_between(action.sidecar, action.node, action.for_us);
+      case ActionKind::kLoseMessages:
+        cluster.node(action.node).loses_messages_until_us = kernel.now_us() + action.for_us / 4;
+        return;
       default: return;
     }
   }
