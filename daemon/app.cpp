@@ -194,9 +194,13 @@ WorkerOptions App::worker_options() {
     bus.publisher = bus_publisher_;
     bus.heartbeat_us = cache_.policies().max_staleness_min_us() / 3;
     bus.rest_after_us = std::max(kBusRestUs, options.router.command_timeout_us * 4);
+    bus.views = &bus_views_;
     options.bus = bus;
     options.bus_epochs = &bus_epochs_;
   }
+  options.fills.on_own_view = [this](const tiers::upstream::Endpoint& node, std::uint16_t lowest, std::int64_t asked_us) {
+    bus_views_.note(node, lowest, asked_us);
+  };
   options.fills.link.cluster = options.router.cluster;
   options.fills.link.swapdb_never = upstream.swapdb_never;
   options.fills.link.database = upstream.url.database;

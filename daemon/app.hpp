@@ -55,6 +55,7 @@ class App {
   const std::int64_t started_unix_ms_;
   const std::uint64_t bus_publisher_;
   std::atomic<std::uint32_t> bus_epochs_{0};
+  tiers::coherence::BusViews bus_views_;
   tiers::io::Resolver resolver_;
   tiers::NearCache cache_;
   tiers::upstream::IdentityRegistry identities_;

@@ -21,6 +21,8 @@ namespace {
 // The session has bounded it already.
 constexpr protocol::RequestLimits kAnyRequest{std::numeric_limits<std::int32_t>::max(),
                                               std::numeric_limits<std::int32_t>::max(), 64 * 1024};
+// One max_staleness: fill links ask their nodes as often as heartbeats go.
+constexpr std::int64_t kViewLastsHeartbeats = 3;
 constexpr std::size_t kParserBytesKept = 64 * 1024;
 
 int major_of(std::string_view version) {
@@ -76,6 +78,8 @@ BusPublisher::BusPublisher(const BusPublisherOptions& options, CommandLookup lea
                            upstream::Endpoint node)
     : configured_channel_(options.channel),
       node_(std::move(node)),
+      view_(options.views == nullptr ? nullptr : options.views->of(node_)),
+      view_lasts_us_(options.heartbeat_us * kViewLastsHeartbeats),
       outbox_({options.publisher, options.heartbeat_us, options.rest_after_us}, epochs),
       written_(std::move(learned)) {}
 
@@ -125,6 +129,7 @@ void BusPublisher::acknowledged() {
 bool BusPublisher::refused() {
   BusLost lost = outbox_.refused();
   if (lost.empty()) return false;
+  refuted_ = true;
   if (!paying_.empty()) {
     // The first message of that stream: nobody has heard of it. What it was to say again is owed as before, and what came
     // behind it as well.
@@ -138,18 +143,30 @@ bool BusPublisher::refused() {
   return true;
 }
 
-bool BusPublisher::set_topology(const Topology& topology) {
-  std::string channel = configured_channel_;
-  if (topology.cluster) {
-    const auto owns = [&](std::uint16_t owner) { return owner != Topology::kNoNode && topology.primaries[owner] == node_; };
-    const auto lowest = std::find_if(topology.owner.begin(), topology.owner.end(), owns);
-    channel.clear();
-    if (lowest != topology.owner.end()) {
-      const auto slot = static_cast<std::uint16_t>(std::distance(topology.owner.begin(), lowest));
-      channel = coherence::sharded_channel(configured_channel_, slot);
-    }
-  }
+bool BusPublisher::set_topology(const Topology& topology, std::int64_t now_us) {
+  cluster_ = topology.cluster;
   sharded_ = topology.cluster && major_of(topology.server_version) >= 7;
+  if (!topology.cluster) return move_to(configured_channel_);
+  const bool moved_by_view = moved();
+  // The topology may be older, or another node's opinion.
+  if (followed_us_ != 0 && !refuted_ && now_us - followed_us_ <= view_lasts_us_) return moved_by_view;
+  const auto owns = [&](std::uint16_t owner) { return owner != Topology::kNoNode && topology.primaries[owner] == node_; };
+  const auto lowest = std::find_if(topology.owner.begin(), topology.owner.end(), owns);
+  if (lowest == topology.owner.end()) return move_to({}) || moved_by_view;
+  const auto slot = static_cast<std::uint16_t>(std::distance(topology.owner.begin(), lowest));
+  return move_to(coherence::sharded_channel(configured_channel_, slot)) || moved_by_view;
+}
+
+bool BusPublisher::moved() {
+  if (!view_ || !cluster_) return false;
+  const std::int64_t asked_us = view_->asked_us.load(std::memory_order_acquire);
+  if (asked_us <= followed_us_) return false;
+  followed_us_ = asked_us;
+  refuted_ = false;
+  return move_to(coherence::sharded_channel(configured_channel_, view_->lowest.load(std::memory_order_relaxed)));
+}
+
+bool BusPublisher::move_to(std::string channel) {
   if (channel == channel_) return false;
   channel_ = std::move(channel);
   if (!outbox_.open() && outbox_.awaited() == 0) return false;

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -12,6 +13,7 @@
 #include "protocol/command_table.hpp"
 #include "protocol/request_parser.hpp"
 #include "tiers/coherence/bus_outbox.hpp"
+#include "tiers/coherence/bus_views.hpp"
 #include "tiers/upstream/announcer.hpp"
 
 namespace nearcached::tiers {
@@ -51,14 +53,16 @@ struct BusPublisherOptions {
   std::uint64_t publisher = 0;  // random, of the process
   std::int64_t heartbeat_us = 1'000'000 / 3;
   std::int64_t rest_after_us = 10'000'000;  // longer than any command takes
+  coherence::BusViews* views = nullptr;     // of the process; none: the topology alone says where to publish
 };
 
 // The Announcer of one data connection: a BusOutbox, the channel that its payloads are published on, and what of them the
 // node did not take. docs/bus_protocol.md says what is said when, and why it is enough.
 //
-// One server: the configured channel. In a cluster the channel hangs on the lowest slot that the node has in the topology;
-// SPUBLISH from Redis 7 on. A node that has no slot has no channel, and takes no write until the topology names one. When
-// the channel moves, those who listen on the new one are told that they may have missed something.
+// One server: the configured channel. In a cluster the channel hangs on the lowest slot that the node says it has
+// (coherence::BusViews); where it has not said so for three heartbeats, that it has in the topology. SPUBLISH from Redis 7
+// on. A node that has no slot has no channel, and takes no write until the topology names one. When the channel moves, those
+// who listen on the new one are told that they may have missed something.
 //
 // What is owed is bounded by what the outbox remembers; beyond it says "everything". A node that refuses every message is
 // not told of the streams that it refused: nobody has heard of them.
@@ -80,7 +84,8 @@ class BusPublisher final : public upstream::Announcer {
   void farewell(Messages& out, std::int64_t now_us) override;
   void acknowledged() override;
   [[nodiscard]] bool refused() override;
-  [[nodiscard]] bool set_topology(const upstream::Topology& topology) override;
+  [[nodiscard]] bool set_topology(const upstream::Topology& topology, std::int64_t now_us) override;
+  [[nodiscard]] bool moved() override;
   void lost() override;
   [[nodiscard]] bool owes() const override { return !owed_.empty(); }
   void again(Messages& out, std::int64_t now_us) override;
@@ -90,13 +95,19 @@ class BusPublisher final : public upstream::Announcer {
  private:
   void publish(Messages& out, std::string_view payload) const;
   void owe(coherence::BusLost lost);
+  [[nodiscard]] bool move_to(std::string channel);
 
   const std::string configured_channel_;
   const upstream::Endpoint node_;
+  const std::shared_ptr<const coherence::BusViews::View> view_;  // none: not asked for
+  const std::int64_t view_lasts_us_;
   coherence::BusOutbox outbox_;
   WrittenKeys written_;
   std::string channel_;  // empty: not known
+  bool cluster_ = false;
   bool sharded_ = false;
+  std::int64_t followed_us_ = 0;  // View::asked_us of the last one followed
+  bool refuted_ = false;          // it, by a refusal since
   coherence::BusLost owed_;
   coherence::BusLost paying_;  // given out by again(), and nothing of it acknowledged yet
 };

@@ -141,6 +141,10 @@ class FillService::Link final : public coherence::FillLinkEvents {
       service_.options_.purge_prefix(std::string(prefix));
     }
   }
+  void on_own_view(std::uint16_t lowest, std::int64_t asked_us) override {
+    const auto& told = service_.options_.on_own_view;
+    if (told) told(connection_.endpoint(), lowest, asked_us);
+  }
   void on_slots_moved(std::size_t slots) override { count(InvalidationSource::kSlotMoved, slots); }
   void on_gap() override {
     service_.counters_.bus_gaps.add();

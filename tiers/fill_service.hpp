@@ -35,6 +35,8 @@ struct FillServiceOptions {
   std::int64_t connect_timeout_us = 1'000'000;
   // Called on the owning worker's thread when a link changes its state: node, identity, link.
   std::function<void(const upstream::Endpoint&, std::uint32_t, const coherence::FillLink&)> on_state;
+  // A node of a cluster said so of its lowest slot, when asked at that time: node, slot, when. May be empty.
+  std::function<void(const upstream::Endpoint&, std::uint16_t, std::int64_t)> on_own_view;
   // A peer wants all keys with this prefix gone: walks the store, so not here.
   std::function<void(std::string)> purge_prefix;
   // A hit that was untrue although nothing had been heard of the key: node, slot.

@@ -23,7 +23,8 @@ class Crier final : public Announcer {
   struct Switches {
     std::atomic<bool> able{true};
     std::atomic<bool> beats{false};
-    std::atomic<int> messages{1};  // behind each write
+    std::atomic<bool> moved{false};  // by the node's own view
+    std::atomic<int> messages{1};    // behind each write
   };
   explicit Crier(Switches& switches) : switches_(switches) {}
 
@@ -65,12 +66,10 @@ class Crier final : public Announcer {
     take();
     return true;
   }
-  [[nodiscard]] bool set_topology(const Topology& topology) override {
-    if (topology.version < 2) return false;
-    skipped_ += unsaid_.size();
-    take();
-    return true;
+  [[nodiscard]] bool set_topology(const Topology& topology, std::int64_t) override {
+    return topology.version >= 2 && move();
   }
+  [[nodiscard]] bool moved() override { return switches_.moved.exchange(false) && move(); }
   void lost() override {
     skipped_ = 0;
     take();
@@ -87,6 +86,11 @@ class Crier final : public Announcer {
   void say(Messages& out, const std::string& what, bool matters) {
     out.push_back(said(what));
     unsaid_.push_back(matters ? what : std::string());
+  }
+  bool move() {
+    skipped_ += unsaid_.size();
+    take();
+    return true;
   }
   void take() {
     open_ = false;
@@ -432,6 +436,25 @@ TEST_CASE("when the channel moves, what was on its way is announced again", "[an
   CHECK(bench.sink.of(1).published == 0);
   peer.send(":1\r\n:1\r\n");
   CHECK(bench.sink.wait_published(1).told);
+}
+
+TEST_CASE("when the node says that its channel has moved, the very next write opens a stream there", "[announce]") {
+  ScriptedServer server;
+  Bench bench(server.endpoint());
+  bench.write(1, kSet);
+  Peer peer = server.accept();
+  REQUIRE(peer.read_like(kOpened) == kOpened);
+  bench.switches.moved = true;
+  SECTION("with a write") {
+    bench.write(2, kIncr);
+    const std::string opened = said("open") + kIncr + said(kIncr);
+    REQUIRE(peer.read_like(opened) == opened);
+  }
+  SECTION("without") {}
+  bench.tick();
+  const std::string again = said("again") + said(kSet);
+  REQUIRE(peer.read_like(again) == again);
+  CHECK(bench.sink.of(1).published == 0);
 }
 
 TEST_CASE("a write behind ASKING is handed to the slot's owner to be announced, when it is done", "[announce]") {

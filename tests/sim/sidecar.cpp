@@ -101,9 +101,13 @@ daemon::WorkerOptions Sidecar::worker_options() {
     bus.publisher = publisher();
     bus.heartbeat_us = cache_.policies().max_staleness_min_us() / 3;
     bus.rest_after_us = kTimeoutUs * 4;
+    bus.views = &bus_views_;
     options.bus = bus;
     options.bus_epochs = &bus_epochs_;
   }
+  options.fills.on_own_view = [this](const tiers::upstream::Endpoint& node, std::uint16_t lowest, std::int64_t asked_us) {
+    bus_views_.note(node, lowest, asked_us);
+  };
   options.fills.link.cluster = options.router.cluster;
   options.fills.link.swapdb_never = settings_.upstream.swapdb_never;
   options.fills.link.sources = world_.options.sources;

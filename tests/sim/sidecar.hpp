@@ -38,6 +38,7 @@ class Sidecar {
   const config::Settings settings_;
   tiers::io::Resolver resolver_;
   std::atomic<std::uint32_t> bus_epochs_{0};
+  tiers::coherence::BusViews bus_views_;
   tiers::NearCache cache_;
   tiers::upstream::IdentityRegistry identities_;
   std::unique_ptr<tiers::upstream::ControlPlane> control_;

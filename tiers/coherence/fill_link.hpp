@@ -102,6 +102,8 @@ class FillLinkEvents {
   virtual void on_invalidated_prefix(std::string_view) {}
   // A peer's message is missing: everything of this link is unverified.
   virtual void on_gap() {}
+  // In a cluster, when asked at that time the node said that this is the lowest of its slots.
+  virtual void on_own_view(std::uint16_t /*lowest*/, std::int64_t /*asked_us*/) {}
   // So many slots came to or left the node's own view.
   virtual void on_slots_moved(std::size_t) {}
   virtual void on_state(FillLinkState state, std::string_view reason) = 0;

@@ -305,6 +305,7 @@ bool FillLink::own_view_good() {
   owned_ = view->owned;
   open_ = open;
   view_known_ = true;
+  if (owned_.any()) events_.on_own_view(static_cast<std::uint16_t>(owned_._Find_first()), probe_sent_us_);
   return view->role == upstream::NodeRole::kPrimary || !enforced(Rule::kOwnViewInProbe);
 }
 

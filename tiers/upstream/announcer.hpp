@@ -47,7 +47,9 @@ class Announcer {
   // It is an error. All messages on their way count as not said. False: this one had been counted so already.
   [[nodiscard]] virtual bool refused() = 0;
   // True if messages go elsewhere on this node now: those on their way count as not said.
-  [[nodiscard]] virtual bool set_topology(const Topology& topology) = 0;
+  [[nodiscard]] virtual bool set_topology(const Topology& topology, std::int64_t now_us) = 0;
+  // The same of what the node itself has said lately; asked ahead of each write and at ticks.
+  [[nodiscard]] virtual bool moved() = 0;
   // The connection broke.
   virtual void lost() = 0;
 

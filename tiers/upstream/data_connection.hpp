@@ -165,6 +165,7 @@ class DataConnection final : public io::StreamOwner {
   void owe_all();
   void owe(const RequestMeta& meta) { owed_.push_back({owed_next_++, meta}); }
   void disown(std::uint64_t number, const RequestMeta& meta);
+  void follow_channel();
   void tick_announcements(std::int64_t now_us);
   void expire_owed(std::int64_t now_us);
   // Bytes of the oldest request's reply went to its sink, and more are to come.

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "tiers/coherence/rules.hpp"
+#include "tiers/io/clock.hpp"
 #include "tiers/upstream/data_connection.hpp"
 
 namespace nearcached::tiers::upstream {
@@ -34,6 +35,7 @@ void DataConnection::enqueue_write(const RequestMeta& meta, std::string_view byt
     enqueue(meta, bytes, Role::kRequest, now_us);
     return;
   }
+  follow_channel();
   const bool behind = enforced(Rule::kPublishBehindWrite);
   announcer_->before_write(messages_, now_us);
   enqueue_announcements(now_us);
@@ -133,12 +135,19 @@ void DataConnection::announce_again(std::int64_t now_us) {
 
 void DataConnection::set_topology(const Topology& topology) {
   if (!announcer_) return;
-  if (announcer_->set_topology(topology)) owe_all();
+  if (announcer_->set_topology(topology, io::boot_us())) owe_all();
+  again_at_us_ = 0;
+}
+
+void DataConnection::follow_channel() {
+  if (!announcer_->moved()) return;
+  owe_all();
   again_at_us_ = 0;
 }
 
 void DataConnection::tick_announcements(std::int64_t now_us) {
   if (!announcer_) return;
+  follow_channel();
   announcer_->tick(messages_, now_us);
   enqueue_announcements(now_us);
   announce_again(now_us);

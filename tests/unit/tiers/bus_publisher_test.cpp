@@ -50,7 +50,7 @@ struct Said {
 };
 
 struct Rig {
-  explicit Rig(const Topology& topology = {}) { REQUIRE_FALSE(publisher.set_topology(topology)); }
+  explicit Rig(const Topology& topology = {}) { REQUIRE_FALSE(publisher.set_topology(topology, 0)); }
   upstream::Announcer::Messages write(std::initializer_list<std::string_view> words, std::int64_t now = 0) {
     upstream::Announcer::Messages out;
     publisher.before_write(out, now);
@@ -69,7 +69,8 @@ struct Rig {
   bool said_behind = false;
   std::atomic<std::uint32_t> epochs{0};
   protocol::DynamicCommand module{"json.set", -4, {"write"}, 1, 1, 1};
-  BusPublisher publisher{{"bus", 42, kHeartbeat, 10'000},
+  coherence::BusViews views;
+  BusPublisher publisher{{"bus", 42, kHeartbeat, 10'000, &views},
                          [this](std::string_view name) { return name == "JSON.SET" ? &module.command() : nullptr; },
                          epochs,
                          kNode};
@@ -109,9 +110,9 @@ TEST_CASE("a node without slots has no channel, and is able when it has one", "[
   Rig rig(topology);
   CHECK_FALSE(rig.publisher.able());
   topology.owner.fill(Topology::kNoNode);
-  CHECK_FALSE(rig.publisher.set_topology(topology));
+  CHECK_FALSE(rig.publisher.set_topology(topology, 0));
   CHECK_FALSE(rig.publisher.able());
-  CHECK_FALSE(rig.publisher.set_topology(cluster(3)));
+  CHECK_FALSE(rig.publisher.set_topology(cluster(3), 0));
   CHECK(rig.publisher.able());
 }
 
@@ -280,8 +281,8 @@ TEST_CASE("when the channel moves, whoever listens on the new one hears what was
           "[bus_publisher]") {
   Rig rig(cluster(100));
   CHECK(rig.write({"SET", "k", "v"}).size() == 2);
-  CHECK_FALSE(rig.publisher.set_topology(cluster(100)));
-  REQUIRE(rig.publisher.set_topology(cluster(50)));
+  CHECK_FALSE(rig.publisher.set_topology(cluster(100), 0));
+  REQUIRE(rig.publisher.set_topology(cluster(50), 0));
   const auto out = rig.again();
   REQUIRE(out.size() == 4);
   for (const std::string& message : out) CHECK(Said(message).words[1] == coherence::sharded_channel("bus", 50));
@@ -290,6 +291,53 @@ TEST_CASE("when the channel moves, whoever listens on the new one hears what was
   CHECK(Said(out[3]).message.lost_epoch == 0);
   rig.acknowledge(2 + 4);  // the old channel's replies are still to come
   CHECK_FALSE(rig.publisher.owes());
+}
+
+TEST_CASE("what the node says of its slots goes ahead of the topology, while it is fresh", "[bus_publisher]") {
+  Rig rig(cluster(100));
+  CHECK(rig.write({"SET", "k", "v"}).size() == 2);
+  CHECK_FALSE(rig.publisher.moved());
+  rig.views.note(kOther, 7, 1000);  // not ours
+  rig.views.note(kNode, 100, 1000);
+  CHECK_FALSE(rig.publisher.moved());
+  rig.views.note(kNode, 50, 2000);
+  rig.views.note(kNode, 100, 1500);  // an older question, answered later
+  REQUIRE(rig.publisher.moved());
+  CHECK_FALSE(rig.publisher.moved());
+  CHECK(rig.publisher.channel() == coherence::sharded_channel("bus", 50));
+  const auto out = rig.again();
+  REQUIRE(out.size() == 4);
+  CHECK(Said(out[3]).message.lost_epoch == 0);
+
+  SECTION("but not once the node has refused a message there") {
+    REQUIRE(rig.publisher.refused() == false);  // of the old channel
+    REQUIRE(rig.publisher.refused() == false);
+    REQUIRE(rig.publisher.refused());
+    CHECK_FALSE(rig.publisher.set_topology(cluster(100), 2001));  // its stream has ended with the refusal
+    CHECK(rig.publisher.channel() == coherence::sharded_channel("bus", 100));
+    return;
+  }
+  CHECK_FALSE(rig.publisher.set_topology(cluster(100), 2000 + 3 * kHeartbeat));
+  CHECK(rig.publisher.channel() == coherence::sharded_channel("bus", 50));
+  CHECK(rig.publisher.set_topology(cluster(100), 2001 + 3 * kHeartbeat));
+  CHECK(rig.publisher.channel() == coherence::sharded_channel("bus", 100));
+}
+
+TEST_CASE("a node that is new to the topology is able as soon as it says which slots it has", "[bus_publisher]") {
+  Topology topology = cluster(0);
+  topology.owner.fill(0);
+  Rig rig(topology);
+  CHECK_FALSE(rig.publisher.able());
+  rig.views.note(kNode, 9, 1);
+  CHECK_FALSE(rig.publisher.moved());  // of no stream
+  CHECK(rig.publisher.able());
+}
+
+TEST_CASE("one server has no slots to go by", "[bus_publisher]") {
+  Rig rig;
+  rig.views.note(kNode, 9, 1);
+  CHECK_FALSE(rig.publisher.moved());
+  CHECK(rig.publisher.channel() == "bus");
 }
 
 TEST_CASE("a stream is kept alive, and ends in peace only when nothing is unanswered", "[bus_publisher]") {

@@ -363,6 +363,14 @@ TEST_CASE("in a cluster the channel hangs on the lowest slot of the node's own v
   }
 }
 
+TEST_CASE("whoever publishes hears what the node says of its lowest slot, as of the question", "[fill_link][bus]") {
+  ClusterBus bus("7.0.15");
+  const std::int64_t first = bus.probe_with("100-16383");
+  CHECK(bus.h.own_view == std::pair<std::uint16_t, std::int64_t>{100, first});
+  const std::int64_t second = bus.probe_with("50-16383");
+  CHECK(bus.h.own_view == std::pair<std::uint16_t, std::int64_t>{50, second});
+}
+
 TEST_CASE("in a cluster it is not served before both subscriptions stand", "[fill_link][bus]") {
   Harness h(on_bus(true));
   REQUIRE(h.submit("k", 1, 5000));

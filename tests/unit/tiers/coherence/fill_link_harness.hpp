@@ -179,7 +179,8 @@ class Harness final : public FillLinkEvents {
   const std::uint16_t row;
   std::int64_t now = kStart;
   std::vector<Filled> filled;
-  std::vector<std::string> log;  // everything that was reported, in order
+  std::vector<std::string> log;                       // everything that was reported, in order
+  std::pair<std::uint16_t, std::int64_t> own_view{};  // the node's lowest slot, when it was asked
   std::function<void(const Filled&)> when_filled;
   FillLink link;
 
@@ -213,6 +214,7 @@ class Harness final : public FillLinkEvents {
     log.push_back("invalidated prefix " + std::string(prefix));
   }
   void on_gap() override { log.push_back("gap"); }
+  void on_own_view(std::uint16_t lowest, std::int64_t asked_us) override { own_view = {lowest, asked_us}; }
   void on_slots_moved(std::size_t slots) override { log.push_back("slots moved " + std::to_string(slots)); }
   void on_invalidated_all() override { log.push_back("invalidated all"); }
   void on_state(FillLinkState state, std::string_view reason) override {
