@@ -95,7 +95,7 @@ void set_up_levels(WorldOptions& world, std::int64_t max_stale_us) {
 std::vector<std::string> keys_of(Profile profile) {
   switch (profile) {
     case Profile::kLevels: return {"strict:q", "causal:d", "causal:e", "stale:s", "stale:t", "k0"};
-    case Profile::kFailover: return {"k0", "k2", "k4", "k6"};
+    case Profile::kFailover: return {"k1", "k3", "k5", "k7"};  // of the node that has a replica
     default: return {"k0", "k1", "k2", "k3", "hash0", "counter0"};
   }
 }
