@@ -455,6 +455,8 @@ class OneKey(OnBoth):
                  ("HGET K a", "LRANGE K 0 -1", "SMEMBERS K", "ZSCORE K a", "XLEN K", "LRANGE K x y", "GETRANGE K 0 x",
                   "GETBIT K -1",
                   "LINDEX K x", "ZRANGE K 0 -1 NONSENSE", "HGET K", "BITCOUNT K 1", "GEOPOS K a")]
+        if self.told_directly(key, [("BITCOUNT", key, 1)])[0].startswith(b":"):  # Valkey 8.1: the end may be left out
+            wrong.remove(filled_in(["BITCOUNT", "K", "1"], key))
         expected = self.told_directly(key, wrong)
         self.assertTrue(all(reply.startswith(b"-") for reply in expected))
         for p in (2, 3):

@@ -351,7 +351,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cli", required=True, help="the program cached_replies_cli")
     parser.add_argument("--server", metavar="HOST:PORT", help="a running server instead of one of our own")
-    parser.add_argument("--redis-server", default=shutil.which("redis-server"))
+    parser.add_argument("--redis-server", default=shutil.which(os.environ.get("NEARCACHED_REDIS_SERVER") or "redis-server"))
     parser.add_argument("--newer", action="store_true", help="ask for options of servers newer than Redis 7.0 too")
     options = parser.parse_args()
     if options.server is None and options.redis_server is None:

@@ -221,9 +221,9 @@ class Apart(Case):
         self.client(configured).call("DEL", "{a}:1", "a:1")
         commands = [("AUTH", PASSWORD)] + [rng.choice(choices) for _ in range(300)]
         ours = self.client()
-        for client in (ours, theirs):
-            client.raw(b"".join(encode(*command) for command in commands))
+        ours.raw(b"".join(encode(*command) for command in commands))
         for i, command in enumerate(commands):
+            theirs.send(*command)  # one by one: from 7.2 a server leaves out AUTH's error in the midst of a pipeline
             self.assertEqual(ours.read_raw(), theirs.read_raw(), f"command {i}: {command}")
 
 

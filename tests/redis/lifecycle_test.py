@@ -306,11 +306,12 @@ class Stopped(unittest.TestCase):
 
     def test_requests_on_their_way_are_answered_before_the_end(self):
         with Sidecar(cluster.url, {"upstream.command_timeout": "5s"}) as sidecar, sidecar.client() as client:
-            sidecar.call("PING")
-            client.send("EVAL", "local t=redis.call('TIME') local e=t[1]*1000000+t[2]+700000 repeat t=redis.call('TIME') "
-                        "until t[1]*1000000+t[2]>e return 'late'", 1, "slow")
+            sidecar.call("SET", "slow", "late")
+            cluster.owner_of("slow").call("CLIENT", "PAUSE", 900, "WRITE")
+            client.send("GETDEL", "slow")
             time.sleep(0.2)
             sidecar.signal(signal.SIGTERM)
+            self.assertIsNone(sidecar.process.poll())
             self.assertEqual(client.read(), b"late")
             self.assertEqual(client.read_until_closed(), b"")
             self.assertEqual(sidecar.process.wait(PATIENCE_S), 0)
