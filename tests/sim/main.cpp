@@ -23,12 +23,12 @@ struct Arguments {
   std::uint64_t schedules = 1000;
   std::int64_t seconds = 0;  // 0: as many as there are schedules
   std::optional<Profile> profile;
-  bool schedules_given = false;
   bool one = false;
   bool trace = false;
   bool shrink = true;
   bool keep_going = false;
   bool mutations = false;
+  bool quick = false;
   std::string only;
 };
 
@@ -36,7 +36,7 @@ void usage() {
   std::puts(
       "nearcached_sim [--from SEED] [--schedules N] [--seconds N] [--profile NAME] [--disable-rule NAME]...\n"
       "nearcached_sim --seed N [--profile NAME] [--trace] [--no-shrink] [--disable-rule NAME]...\n"
-      "nearcached_sim --mutations [--rule NAME] [--schedules N at most]\n"
+      "nearcached_sim --mutations [--rule NAME | --quick]\n"
       "Profiles: writes faults slots failover expiry server levels ttl bus past foreign; drawn from the seed where none is "
       "given.");
 }
@@ -73,7 +73,6 @@ bool take_valued(Arguments& arguments, std::string_view name, const char* value)
     arguments.from = number;
   } else if (name == "--schedules") {
     arguments.schedules = number;
-    arguments.schedules_given = true;
   } else if (name == "--seconds") {
     arguments.seconds = static_cast<std::int64_t>(number);
     arguments.schedules = UINT64_MAX;
@@ -94,6 +93,8 @@ bool take_arguments(int argc, char** argv, Arguments& arguments) {
       arguments.keep_going = true;
     } else if (name == "--mutations") {
       arguments.mutations = true;
+    } else if (name == "--quick") {
+      arguments.quick = true;
     } else if (at + 1 == argc || !take_valued(arguments, name, argv[++at])) {
       return false;
     }
@@ -181,10 +182,6 @@ int main(int argc, char** argv) {
     nearcached::sim::usage();
     return 2;
   }
-  if (arguments.mutations) {
-    return nearcached::sim::run_mutations(arguments.only, arguments.schedules_given ? arguments.schedules : UINT64_MAX) == 0
-               ? 0
-               : 1;
-  }
+  if (arguments.mutations) return nearcached::sim::run_mutations(arguments.only, arguments.quick) == 0 ? 0 : 1;
   return nearcached::sim::run(arguments);
 }
