@@ -116,6 +116,10 @@ RULES_HEADER = "tiers/coherence/rules.hpp"
 NOTHING_DISABLED = "inline constexpr std::uint64_t disabled_rules = 0;"
 RULE_USED = re.compile(r"enforced\((?:\w+::)*Rule::(\w+)\)")
 RULE_NAMED = re.compile(r"  (k[A-Z]\w*),")
+RULES_TABLE = "docs/consistency.md"
+RULE_ROW = re.compile(r"\| (k[A-Z]\w*) \|[^|]*\|(.*)\|$")
+RULE_CASE = re.compile(r'"([^"]+)"')
+RULE_PROFILE = re.compile(r"`[a-z]+` \d+")  # with the seed that fails
 
 
 def blank_literals(text):
@@ -346,6 +350,28 @@ def check_metric_names(tree):
                     yield file.path, number, f"{name} is no metric of daemon/metrics*"
 
 
+def check_rule_table(tree, rules):
+    """docs/consistency.md says of each rule what misses it: a profile of the simulator, or a case that exists."""
+    rows = {}
+    for number, line in enumerate(tree.read(RULES_TABLE), 1):
+        row = RULE_ROW.match(line)
+        if row:
+            rows[row[1]] = (number, row[2])
+    names = {found[1] for found in map(RULE_NAMED.match, rules.lines) if found} - {"kCount"}
+    tests = "\n".join(file.text for file in tree.code if file.path.startswith("tests/"))
+    for name in sorted(names - rows.keys()):
+        yield RULES_TABLE, 1, f"the table of rules lacks {name}"
+    for name, (number, missed_by) in rows.items():
+        cases = RULE_CASE.findall(missed_by)
+        if name not in names:
+            yield RULES_TABLE, number, f"{name} is no rule"
+        if not cases and not RULE_PROFILE.search(missed_by):
+            yield RULES_TABLE, number, f"nothing misses {name}"
+        for case in cases:
+            if f'"{case}"' not in tests:
+                yield RULES_TABLE, number, f'no test is called "{case}"'
+
+
 def check_rule_seams(tree):
     """In the product every rule of coherence is kept: nothing is disabled, and nothing but the simulator can disable it."""
     rules = next((file for file in tree.code if file.path == RULES_HEADER), None)
@@ -359,6 +385,7 @@ def check_rule_seams(tree):
         name = RULE_NAMED.match(line)
         if name and name[1] != "kCount" and name[1] not in enforced:
             yield RULES_HEADER, number, f"no code asks enforced(Rule::{name[1]})"
+    yield from check_rule_table(tree, rules)
     for file in tree.files:
         build = os.path.basename(file.path) in ("CMakeLists.txt", "CMakePresets.json") or file.path.endswith(".cmake")
         if build and "NEARCACHED_SEAMS" in file.text and not file.path.startswith("tests/sim/"):

@@ -78,14 +78,31 @@ inline constexpr std::uint64_t disabled_rules = {value};
 
     def test_a_rule_disabled_in_the_product_is_found(self):
         use = {"tiers/coherence/use.hpp": header("tiers/coherence/use.hpp", body="if (enforced(Rule::kKept)) f();")}
-        self.assert_clean({"tiers/coherence/rules.hpp": self.SEAMS.format(value="0"), **use})
-        self.assert_found({"tiers/coherence/rules.hpp": self.SEAMS.format(value="1"), **use}, "rules.hpp", "must say")
+        table = {"docs/consistency.md": "| kKept | nothing is | `writes` 3 |\n"}
+        self.assert_clean({"tiers/coherence/rules.hpp": self.SEAMS.format(value="0"), **use, **table})
+        self.assert_found({"tiers/coherence/rules.hpp": self.SEAMS.format(value="1"), **use, **table}, "rules.hpp",
+                          "must say")
+
+    def test_a_rule_that_nothing_misses_is_found(self):
+        tree = {"tiers/coherence/rules.hpp": self.SEAMS.format(value="0"),
+                "tiers/coherence/use.hpp": header("tiers/coherence/use.hpp", body="if (enforced(Rule::kKept)) f();"),
+                "tests/unit/use_test.cpp": '#include <catch2/catch.hpp>\nTEST_CASE("it is kept", "[use]") {}\n'}
+        row = "| kKept | nothing is | {} |\n"
+        self.assert_found(tree, "consistency.md", "lacks kKept")
+        self.assert_found({**tree, "docs/consistency.md": row.format(" ")}, "consistency.md:1", "nothing misses kKept")
+        self.assert_found({**tree, "docs/consistency.md": row.format("a second net")}, "nothing misses kKept")
+        self.assert_found({**tree, "docs/consistency.md": row.format('"it is lost"')}, 'no test is called "it is lost"')
+        self.assert_found({**tree, "docs/consistency.md": row.format("`past` 7") + row.format("`past` 7").replace(
+            "kKept", "kGone")}, "consistency.md:2", "kGone is no rule")
+        self.assert_clean({**tree, "docs/consistency.md": row.format('"it is kept"')})
 
     def test_a_rule_that_no_code_asks_for_is_found(self):
-        self.assert_found({"tiers/coherence/rules.hpp": self.SEAMS.format(value="0")}, "kKept")
+        self.assert_found({"tiers/coherence/rules.hpp": self.SEAMS.format(value="0"),
+                           "docs/consistency.md": "| kKept | nothing is | `writes` 3 |\n"}, "kKept")
 
     def test_seams_in_the_build_of_the_product_are_found(self):
         self.assert_found({"tiers/coherence/use.hpp": header("tiers/coherence/use.hpp", body="enforced(Rule::kKept);"),
+                           "docs/consistency.md": "| kKept | nothing is | `writes` 3 |\n",
                            "tiers/coherence/rules.hpp": self.SEAMS.format(value="0"),
                            "tiers/CMakeLists.txt": "add_definitions(-DNEARCACHED_SEAMS)"}, "tiers/CMakeLists.txt")
 
