@@ -273,7 +273,8 @@ std::vector<Key> coherence_keys() {
           [](auto& s) -> auto& { return s.coherence.max_staleness; }),
       quantity_key(
           kDuration, "coherence.max_stale", kMaxStale,
-          "With stale_ok: how long after its last proof an entry may be served while its node can't be proven.",
+          "With stale_ok: how long after its last proof an entry may be served while its node can't be proven; its l1.ttl "
+          "ends it sooner.",
           [](auto& s) -> auto& { return s.coherence.max_stale; }),
   };
 }

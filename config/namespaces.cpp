@@ -134,9 +134,11 @@ const std::vector<NamespaceField>& namespace_fields() {
       consistency_field(),
       duration_field("max_staleness", kMaxStaleness, "coherence.max_staleness",
                      "A hit was the upstream's value at some instant no longer ago than this.", &Namespace::max_staleness),
-      duration_field("max_stale", kMaxStale, "coherence.max_stale",
-                     "With stale_ok: how long after its last proof an entry may be served while its node can't be proven.",
-                     &Namespace::max_stale),
+      duration_field(
+          "max_stale", kMaxStale, "coherence.max_stale",
+          "With stale_ok: how long after its last proof an entry may be served while its node can't be proven; its l1.ttl "
+          "ends it sooner.",
+          &Namespace::max_stale),
       duration_field("l1_ttl", kL1Ttl, "l1.ttl", "An entry lives at most this long, and never longer than its TTL upstream.",
                      &Namespace::l1_ttl),
   };

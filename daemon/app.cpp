@@ -230,7 +230,7 @@ void App::on_fill_state(const tiers::upstream::Endpoint& node, std::uint32_t ide
   if (link.state() == FillLinkState::kGreeting) return;
   const std::string name = node.text();
   if (link.state() == FillLinkState::kServing) {
-    if (link.source() == ChangeSource::kBus) shared_->bus_heard.store(true);
+    if (link.source() != ChangeSource::kTracking) shared_->own_writes_untold.store(true);
     const bool ttl = link.source() == ChangeSource::kTtl;
     const std::string_view bound = !ttl ? "coherence.max_staleness"
                                    : settings_.coherence.mode == config::CoherenceMode::kTtl

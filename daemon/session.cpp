@@ -81,6 +81,7 @@ std::size_t Session::on_data(std::string_view bytes) {
       break;
     }
     at += parser_.consumed();
+    asked_us_ = 0;
   }
   if (!parser_.mid_command() && parser_.memory_bytes() > kParserBytesKept) parser_.release();
   return closing_ ? bytes.size() : at;
@@ -209,6 +210,10 @@ void Session::settle(Place& place) {
     }
     case Touch::kWriteAll: cache.end_write_all(worker_.counters()); break;
     case Touch::kWriteUnknown:
+      // Where changes are not tracked nobody tells a process of its own writes.
+      if (shared_.own_writes_untold.load()) cache.purge_everything();
+      break;
+    case Touch::kReadUnknown:
     case Touch::kNothing: break;
   }
   if (place.against_all) {
@@ -231,6 +236,7 @@ void Session::finish_gather(std::uint64_t number) {
 void Session::on_reply(std::uint64_t token, std::string_view bytes, bool last) {
   const std::uint64_t number = token_number(token);
   Place& place = replies_.at(number);
+  heard();
   if (place.gather) {
     queued_bytes_ += bytes.size();
     if (!place.gather->add(token_part(token), bytes, last)) return;
@@ -238,9 +244,7 @@ void Session::on_reply(std::uint64_t token, std::string_view bytes, bool last) {
     release(number);
     return;
   }
-  heard();
-  const bool barrier = place.touch == Touch::kWriteUnknown && enforced(Rule::kUnknownWritesBarrier);
-  if (barrier || place.unpublished != 0) {
+  if (needs_barrier(place) || place.unpublished != 0) {
     place.held.append(bytes);
     queued_bytes_ += bytes.size();
     if (!last) return;
@@ -267,14 +271,18 @@ void Session::on_published(std::uint64_t token, bool told, std::string_view erro
 void Session::release(std::uint64_t number) {
   Place& place = replies_.at(number);
   if (place.unpublished != 0) return;
-  if (place.gather) {
-    finish_gather(number);
-  } else if (place.touch == Touch::kWriteUnknown && enforced(Rule::kUnknownWritesBarrier) &&
-             !place.held.starts_with("-ERR unknown command")) {
+  if (needs_barrier(place) && !(place.unheard_of && place.held.starts_with("-ERR unknown command"))) {
     worker_.fills().barrier(*this, make_token(number, 0));
+  } else if (place.gather) {
+    finish_gather(number);
   } else {
     finish_held(number);
   }
+}
+
+bool Session::needs_barrier(const Place& place) {
+  const bool unknown = place.touch == Touch::kWriteUnknown || place.touch == Touch::kReadUnknown;
+  return unknown && enforced(Rule::kUnknownWritesBarrier);
 }
 
 void Session::finish_held(std::uint64_t number) {
@@ -321,9 +329,12 @@ void Session::on_outcome_unknown(std::uint64_t, std::string_view request) {
 }
 
 void Session::on_barrier(std::uint64_t token) {
-  // On the bus nobody tells a process of its own writes.
-  if (shared_.bus_heard.load()) shared_.cache.purge_everything();
-  finish_held(token_number(token));
+  const std::uint64_t number = token_number(token);
+  if (replies_.at(number).gather) {
+    finish_gather(number);
+  } else {
+    finish_held(number);
+  }
 }
 
 void Session::answer_wrong_arity(const Command& command) {

@@ -77,7 +77,8 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
     kNothing,
     kRead,
     kWrite,
-    kWriteUnknown,  // keys that the command does not name: the reply is held until their invalidations are in
+    kReadUnknown,   // keys that the command does not name (KEYS, EVAL_RO without keys): what it tells may be newer than L1
+    kWriteUnknown,  // the same; the replies of both are held until the invalidations of what they tell are in
     kWriteAll,
   };
   struct Place {
@@ -94,9 +95,19 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
     std::uint32_t unpublished = 0;                           // requests of which the others have not been told
     Touch touch = Touch::kNothing;
     bool replied = false;             // all of the reply is in held or in gather
+    bool unheard_of = false;          // a command that the upstream may not know either
     bool against_all = false;         // counts against all keys in forwarded_
     bool filled_against_all = false;  // the same in filling_
     bool done = false;
+  };
+  // One key of an MGET.
+  struct KeyRead {
+    enum class Way : std::uint8_t { kHit, kFilled, kForwarded };
+    std::uint64_t hash = 0;
+    std::string_view reply = {};  // of a hit
+    Way way = Way::kForwarded;
+    tiers::insight::MissReason reason = tiers::insight::MissReason::kAbsent;
+    bool stale = false;
   };
   enum class Stall : std::uint8_t {
     kNone,
@@ -129,6 +140,7 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   void finish_gather(std::uint64_t number);
   void finish_held(std::uint64_t number);
   void release(std::uint64_t number);
+  [[nodiscard]] static bool needs_barrier(const Place& place);
   void settle(Place& place);
   void touched();
   template <class Write>
@@ -159,6 +171,10 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   // session_reads.cpp: answered by L1, or filled for it. False as above.
   [[nodiscard]] bool read_cached(const Command& command, const Args& args, std::string_view raw);
   [[nodiscard]] bool read_many(const Command& command, const Args& args, std::string_view raw);
+  [[nodiscard]] bool look_up_one(std::string_view key, KeyRead& read);
+  void read_missing(const Command& command, const Args& args, const std::vector<KeyRead>& reads, std::size_t hits,
+                    std::size_t fills);
+  void note_forwarded(Place& place, std::uint64_t hash);
   [[nodiscard]] bool read_past(const Command& command, const Args& args, std::string_view raw,
                                tiers::insight::MissReason reason);
   // What L1 says; nothing if the command must wait for a proof first.
@@ -174,6 +190,7 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   // A read as its command says it; its views are into the command and the worker's scratch.
   [[nodiscard]] tiers::coherence::FillRead parse_read(std::string_view command);
   void heard();
+  [[nodiscard]] std::int64_t command_timeout_us() const;
 
   // session_local.cpp: answered by this process.
   [[nodiscard]] bool local(const Command& command, const Args& args, std::string_view raw);
@@ -204,6 +221,7 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   tiers::coherence::KeysInFlight filling_;    // on fill connections
   std::uint64_t forward_topology_ = 0;        // version that the requests in forwarded_ were routed by
   bool rerouted_ = false;                     // one of them went elsewhere
+  std::int64_t asked_us_ = 0;                 // when the command at hand was first taken up; 0: now
   std::int64_t heard_us_ = 0;                 // when the client was last told something that did not come from L1
 
   Stall stall_ = Stall::kNone;

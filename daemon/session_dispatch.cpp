@@ -177,16 +177,17 @@ void Session::touch_keys(Place& place, const Command& command, const Args& args)
     std::sort(place.hashes->begin(), place.hashes->end());
     place.hashes->erase(std::unique(place.hashes->begin(), place.hashes->end()), place.hashes->end());
   }
-  if (!write && positions.empty()) return;
+  if (!write && positions.empty() && !command.has(protocol::kFlagReadonly)) return;
   if (forwarded_.empty()) forward_topology_ = worker_.router().topology()->version;
   tiers::NearCache& cache = shared_.cache;
   if (!write) {
-    place.touch = Touch::kRead;
+    place.touch = positions.empty() ? Touch::kReadUnknown : Touch::kRead;
   } else if (command.has(protocol::kFlagChangesAllKeys)) {
     place.touch = Touch::kWriteAll;
     cache.begin_write_all();
   } else if (positions.empty() || !protocol::write_keys_known(command)) {
     place.touch = Touch::kWriteUnknown;
+    place.unheard_of = command.name == "unknown";
   } else {
     place.touch = Touch::kWrite;
     if (place.hashes) {

@@ -25,6 +25,8 @@ namespace {
 
 // Missing keys of one MGET that are read for L1.
 constexpr std::size_t kFillsPerCommandMax = 256;
+// A larger request is not held for a fill: it would lie there twice.
+constexpr std::size_t kRequestBytesMax = 4096;
 // A longer variant costs more to compare than it saves.
 constexpr std::size_t kVariantBytesMax = 1024;
 // A link that did not take a read within this time may take it yet; one that gave it back sooner has its reasons.
@@ -38,7 +40,8 @@ bool never_from_l1(const Policy& policy) {
 
 bool Session::read_cached(const Command& command, const Args& args, std::string_view raw) {
   tiers::NearCache& cache = shared_.cache;
-  if (!cache.enabled() || !protocol::cacheable(command, args)) return forward(command, args, raw);
+  const bool large = raw.size() > kRequestBytesMax;
+  if (!cache.enabled() || large || !protocol::cacheable(command, args)) return forward(command, args, raw);
   const std::string_view key = args[1];
   const Policy& policy = cache.policies().of(key);
   if (never_from_l1(policy)) return read_past(command, args, raw, MissReason::kStrict);
@@ -83,7 +86,9 @@ std::optional<tiers::NearCache::Lookup> Session::look_up(const FillRead& read, c
   const tiers::NearCache::Lookup found =
       shared_.cache.find({read.hash, identity_->id, read.key}, read.variant, policy, heard_us_, now_us_);
   if (found.reason != MissReason::kUnproven) return found;
-  worker_.counters().l1_misses[static_cast<std::size_t>(found.reason)].add();
+  if (asked_us_ == 0) asked_us_ = now_us_;
+  // The time that a command may take is over: whoever asks the node says why.
+  if (now_us_ - asked_us_ >= command_timeout_us()) return found;
   stall_ = Stall::kAsked;
   ++outside_;
   worker_.fills().prove(identity_, read.slot, heard_us_, *this);
@@ -95,6 +100,8 @@ void Session::on_proven() {
   if (stall_ == Stall::kAsked) stall_ = Stall::kNone;
   touched();
 }
+
+std::int64_t Session::command_timeout_us() const { return shared_.settings.upstream.command_timeout.count() * 1000; }
 
 // The causal level: what this client is told next may have been written after something that it is about to hit.
 void Session::heard() {
@@ -135,7 +142,7 @@ void Session::sample(const FillRead& read, const Policy& policy) {
 void Session::fill_or_forward(std::uint64_t number, std::uint64_t part, const FillRead& read) {
   Place& place = replies_.at(number);
   const std::int64_t now_us = place.asked_us == 0 ? now_us_ : tiers::io::boot_us();
-  if (place.asked_us == 0) place.asked_us = now_us;
+  if (place.asked_us == 0) place.asked_us = asked_us_ == 0 ? now_us : asked_us_;
   place.held_us = now_us;
   FillRead asked = read;
   asked.not_before_us = earliest_answer_us(read.key, place.asked_us);
@@ -153,96 +160,152 @@ void Session::fill_or_forward(std::uint64_t number, std::uint64_t part, const Fi
 }
 
 void Session::forward_read(std::uint64_t number, std::uint64_t part, const FillRead& read) {
+  worker_.counters().fills_forwarded.add();
   Place& place = replies_.at(number);
-  if (forwarded_.empty()) forward_topology_ = worker_.router().topology()->version;
   if (!place.gather) {
+    if (forwarded_.empty()) forward_topology_ = worker_.router().topology()->version;
     place.hash = read.hash;
     place.against_all = !forwarded_.add(read.hash);
+    place.touch = Touch::kRead;
   } else {
-    if (!place.hashes) {
-      place.hashes = std::make_unique<std::vector<std::uint64_t>>();
-      place.against_all = true;
-      forwarded_.add_all();
-    }
-    place.hashes->push_back(read.hash);
+    note_forwarded(place, read.hash);
   }
-  place.touch = Touch::kRead;
   RequestMeta meta;
   meta.sink = this;
   meta.token = make_token(number, part);
   meta.slot = read.slot;
   // The time it has waited for a fill counts.
   const std::int64_t now_us = tiers::io::boot_us();
-  const std::int64_t timeout_us = shared_.settings.upstream.command_timeout.count() * 1000;
+  const std::int64_t timeout_us = command_timeout_us();
   meta.deadline_us = std::max(place.asked_us + timeout_us, now_us + timeout_us / 10);
   worker_.router().send(*lane_, meta, read.command, now_us);
 }
 
 bool Session::read_many(const Command& command, const Args& args, std::string_view raw) {
   const std::size_t keys = args.size() - 1;
-  const tiers::Policies& policies = shared_.cache.policies();
-  std::vector<std::uint64_t> hashes(keys);
-  std::vector<std::string_view> replies(keys);  // no data: not in L1
+  std::vector<KeyRead> reads(keys);
   std::size_t hits = 0;
+  std::size_t fills = 0;
   for (std::size_t i = 0; i < keys; ++i) {
-    hashes[i] = tiers::l1::hash_key(args[i + 1]);
-    if (never_from_l1(policies.of(args[i + 1]))) return forward_parts(command, args, raw);
-    if (!forwarded_.empty() && forwarded_.contains(hashes[i]) && enforced(Rule::kUnacknowledgedBypass)) {
-      worker_.counters().l1_misses[static_cast<std::size_t>(MissReason::kUnacknowledged)].add();
-      return forward_parts(command, args, raw);
-    }
-    if (!filling_.empty() && filling_.contains(hashes[i])) {
-      stall_ = Stall::kUntilEmpty;
-      return false;
-    }
+    KeyRead& read = reads[i];
+    if (!look_up_one(args[i + 1], read)) return false;
+    if (read.way == KeyRead::Way::kFilled && fills == kFillsPerCommandMax) read.way = KeyRead::Way::kForwarded;
+    hits += read.way == KeyRead::Way::kHit ? 1 : 0;
+    fills += read.way == KeyRead::Way::kFilled ? 1 : 0;
   }
-  std::vector<MissReason> reasons(keys);
-  for (std::size_t i = 0; i < keys; ++i) {
-    const FillRead read{args[i + 1], hashes[i], slot_of(args[i + 1]), {}, {}};
-    const auto found = look_up(read, policies.of(read.key));
-    if (!found) return false;
-    reasons[i] = found->reason;
-    if (!found->reply) continue;
-    ++hits;
-    replies[i] = *found->reply;
-    if (found->stale) worker_.counters().l1_stale_hits.add();
-    if (replies[i] == "_\r\n" && version_ == RespVersion::kResp2) replies[i] = "$-1\r\n";
+  const bool forwards = hits + fills != keys;
+  if (forwards) {
+    static_cast<void>(protocol::extract_keys(command, args, worker_.positions()));
+    if (must_wait(args, kNoSlot)) return false;
+  } else if (hits != keys && congested(kNoSlot)) {
+    return false;
   }
-  // Key by key a large cold MGET would cost the upstream more than it will ever save.
-  if (keys - hits > kFillsPerCommandMax) return forward_parts(command, args, raw);
-  if (hits != keys && congested(kNoSlot)) return false;
-  worker_.counters().l1_hits.add(hits);
-  for (std::size_t i = 0; i < keys; ++i) {
-    if (replies[i].data() == nullptr) worker_.counters().l1_misses[static_cast<std::size_t>(reasons[i])].add();
+  tiers::insight::Counters& counters = worker_.counters();
+  counters.l1_hits.add(hits);
+  for (const KeyRead& read : reads) {
+    if (read.way != KeyRead::Way::kHit) counters.l1_misses[static_cast<std::size_t>(read.reason)].add();
+    if (read.stale) counters.l1_stale_hits.add();
   }
   if (hits == keys) {
     answer([&](auto& out) {
       protocol::append_header(out, '*', static_cast<std::int64_t>(keys));
-      for (const std::string_view reply : replies) out.append(reply.data(), reply.size());
+      for (const KeyRead& read : reads) out.append(read.reply.data(), read.reply.size());
     });
     return true;
   }
+  if (hits + fills == 0) return forward_parts(command, args, raw);
+  read_missing(command, args, reads, hits, fills);
+  return true;
+}
+
+bool Session::look_up_one(std::string_view key, KeyRead& read) {
+  const Policy& policy = shared_.cache.policies().of(key);
+  read.hash = tiers::l1::hash_key(key);
+  if (never_from_l1(policy)) {
+    read.reason = MissReason::kStrict;
+    return true;
+  }
+  if (!forwarded_.empty() && forwarded_.contains(read.hash) && enforced(Rule::kUnacknowledgedBypass)) {
+    read.reason = MissReason::kUnacknowledged;
+    return true;
+  }
+  if (!filling_.empty() && filling_.contains(read.hash)) {
+    stall_ = Stall::kUntilEmpty;
+    return false;
+  }
+  const auto found = look_up({key, read.hash, slot_of(key), {}, {}}, policy);
+  if (!found) return false;
+  read.reason = found->reason;
+  if (!found->reply) {
+    if (key.size() <= kRequestBytesMax) read.way = KeyRead::Way::kFilled;
+    return true;
+  }
+  read.way = KeyRead::Way::kHit;
+  read.stale = found->stale;
+  read.reply = *found->reply;
+  if (read.reply == "_\r\n" && version_ == RespVersion::kResp2) read.reply = "$-1\r\n";
+  return true;
+}
+
+// One part for each key that is filled, and one for each slot of those that are read the ordinary way.
+void Session::read_missing(const Command& command, const Args& args, const std::vector<KeyRead>& reads, std::size_t hits,
+                           std::size_t fills) {
+  std::vector<std::uint32_t> forwarded;
+  for (std::uint32_t i = 0; i < reads.size(); ++i) {
+    if (reads[i].way == KeyRead::Way::kForwarded) forwarded.push_back(i);
+  }
+  const auto slot_at = [&](std::uint32_t i) { return slot_of(args[i + 1]); };
+  std::stable_sort(forwarded.begin(), forwarded.end(),
+                   [&](std::uint32_t a, std::uint32_t b) { return slot_at(a) < slot_at(b); });
+  std::size_t groups = 0;
+  for (std::size_t n = 0; n < forwarded.size(); ++n) {
+    groups += n == 0 || slot_at(forwarded[n]) != slot_at(forwarded[n - 1]) ? 1 : 0;
+  }
   const std::uint64_t number = open_place();
-  auto gather = std::make_unique<Gather>(Merge::kByKey, version_, keys);
-  gather->set_elements(keys);
-  for (std::size_t i = 0; i < keys; ++i) {
-    if (replies[i].data() != nullptr) {
-      static_cast<void>(gather->put(i, replies[i]));
-    } else {
-      gather->set_places(i, {static_cast<std::uint32_t>(i)});
-    }
+  auto gather = std::make_unique<Gather>(Merge::kByKey, version_, hits + fills + groups);
+  gather->set_elements(reads.size());
+  std::uint64_t part = 0;
+  for (std::uint32_t i = 0; i < reads.size(); ++i) {
+    if (reads[i].way == KeyRead::Way::kHit) static_cast<void>(gather->put(i, reads[i].reply));
+    if (reads[i].way == KeyRead::Way::kFilled) gather->set_places(part++, {i});
   }
   queued_bytes_ += gather->bytes();
   replies_.at(number).gather = std::move(gather);
-  replies_.at(number).filled.resize(keys);
+  replies_.at(number).filled.resize(fills);
+  part = 0;
   std::string get;
-  for (std::size_t i = 0; i < keys; ++i) {
-    if (replies[i].data() != nullptr) continue;
+  for (std::size_t i = 0; i < reads.size(); ++i) {
+    if (reads[i].way != KeyRead::Way::kFilled) continue;
     get.clear();
     protocol::append_command(get, {"GET", args[i + 1]});
-    fill_or_forward(number, i, {args[i + 1], hashes[i], slot_of(args[i + 1]), get, {}});
+    fill_or_forward(number, part++, {args[i + 1], reads[i].hash, slot_of(args[i + 1]), get, {}});
   }
-  return true;
+  for (std::size_t from = 0; from < forwarded.size(); ++part) {
+    std::vector<std::uint32_t> places;
+    std::vector<std::string_view> parts{args[0]};
+    const std::uint16_t slot = slot_at(forwarded[from]);
+    for (; from < forwarded.size() && slot_at(forwarded[from]) == slot; ++from) {
+      places.push_back(forwarded[from]);
+      parts.push_back(args[forwarded[from] + 1]);
+      note_forwarded(replies_.at(number), reads[forwarded[from]].hash);
+    }
+    replies_.at(number).gather->set_places(part, std::move(places));
+    std::string bytes;
+    protocol::append_command(bytes, parts);
+    worker_.router().send(*lane_, request(command, make_token(number, part), slot), bytes, now_us_);
+  }
+}
+
+// The key of a part that is read past L1.
+void Session::note_forwarded(Place& place, std::uint64_t hash) {
+  if (!place.hashes) {
+    if (forwarded_.empty()) forward_topology_ = worker_.router().topology()->version;
+    place.hashes = std::make_unique<std::vector<std::uint64_t>>();
+    place.against_all = true;
+    forwarded_.add_all();
+  }
+  place.hashes->push_back(hash);
+  place.touch = Touch::kRead;
 }
 
 FillRead Session::parse_read(std::string_view command) {
@@ -272,12 +335,12 @@ void Session::go_on_without_fill(std::uint64_t number, std::uint64_t part, std::
   const FillRead read = parse_read(command);
   const std::int64_t now_us = tiers::io::boot_us();
   const bool held = now_us - place.held_us >= kHeldUs;
-  const bool in_time = now_us - place.asked_us < shared_.settings.upstream.command_timeout.count() * 1000;
+  const bool in_time = now_us - place.asked_us < command_timeout_us();
   const tiers::upstream::DataConnection* way = worker_.router().connection_for(*lane_, read.slot);
   const bool reachable = way != nullptr && way->responsive(now_us);
   if (held && in_time && !reachable) {
     fill_or_forward(number, part, read);
-  } else if (held && way != nullptr && way->silent(now_us)) {
+  } else if (held && way != nullptr && (!in_time || way->silent(now_us))) {
     // Not written to a node that does not answer: it would read all of it when it is back.
     worker_.counters().timeouts.add();
     on_failure(make_token(number, part), "ERR nearcached: timeout: no answer from " + way->endpoint().text(), false);

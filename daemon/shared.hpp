@@ -27,7 +27,7 @@ struct Shared {
   StatsSource stats;
   const bool publishes = false;  // peers may hear of writes over the bus: each is published
   std::atomic<std::uint64_t> next_client_id{1};
-  std::atomic<bool> bus_heard{false};           // some node's changes are, or were, heard over the bus
+  std::atomic<bool> own_writes_untold{false};   // some node's changes are, or were, heard of by other ways than tracking
   std::atomic<bool> over_buffer_budget{false};  // all buffers together are over limits.buffer_bytes
   std::atomic<int> worker_to_relieve{-1};       // that one closes its largest client, once; -1: none
 };

@@ -207,7 +207,7 @@ void Worker::close_largest() {
 }
 
 void Worker::renew_report() {
-  heap_bytes_ = router_.waiting_bytes();
+  heap_bytes_ = router_.waiting_bytes() + fills_.held_bytes();
   for (const auto& session : sessions_) heap_bytes_ += session->heap_bytes();
   WorkerReport report;
   router_.traffic(report.traffic);

@@ -1,11 +1,14 @@
 #include "protocol/reply_form.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <cstdint>
 #include <cstring>
 #include <system_error>
+#include <vector>
 
 #include "protocol/decimal.hpp"
+#include "protocol/reply_tree.hpp"
 #include "protocol/writer.hpp"
 
 namespace nearcached::protocol {
@@ -193,6 +196,28 @@ bool append_as_resp2(std::string& out, Resp2Form form, std::string_view resp3_re
   if (Conversion(out, form, resp3_reply).run()) return true;
   out.resize(before);
   return false;
+}
+
+bool same_elements(std::string_view variant, std::string_view one_reply, std::string_view other_reply) {
+  constexpr std::string_view kUnordered[] = {"smembers", "hgetall", "hkeys", "hvals"};
+  if (std::find(std::begin(kUnordered), std::end(kUnordered), variant) == std::end(kUnordered)) return false;
+  ReplyTree one;
+  ReplyTree other;
+  if (!one.parse(one_reply) || !other.parse(other_reply) || one.root().type != other.root().type) return false;
+  const auto sorted = [](const ReplyTree& tree) {
+    std::vector<std::string> elements;
+    const bool pairs = tree.root().type == ReplyType::kMap;
+    for (std::size_t at = 1, n = 0; at < tree.nodes().size(); at += tree.nodes()[at].subtree, ++n) {
+      if (pairs && n % 2 == 1) {
+        elements.back() += tree.nodes()[at].raw;
+      } else {
+        elements.emplace_back(tree.nodes()[at].raw);
+      }
+    }
+    std::sort(elements.begin(), elements.end());
+    return elements;
+  };
+  return sorted(one) == sorted(other);
 }
 
 }  // namespace nearcached::protocol

@@ -32,4 +32,9 @@ namespace nearcached::protocol {
   return append_as_resp2(out, resp2_form(command, args), resp3_reply);
 }
 
+// Of a read whose reply has no order (SMEMBERS, HGETALL, HKEYS, HVALS; by its variant, see append_variant): whether both
+// replies have the same elements. False of any other read. A server may tell them in another order without a write: it
+// rehashes as it is read.
+[[nodiscard]] bool same_elements(std::string_view variant, std::string_view one_reply, std::string_view other_reply);
+
 }  // namespace nearcached::protocol

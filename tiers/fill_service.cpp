@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 
+#include "protocol/reply_form.hpp"
 #include "tiers/coherence/rules.hpp"
 #include "tiers/io/clock.hpp"
 
@@ -42,7 +43,7 @@ class FillService::Link final : public coherence::FillLinkEvents {
   Link& operator=(const Link&) = delete;
 
   void audit(coherence::FillRead read, const AuditSample& sample, std::int64_t now_us) {
-    if (audits_.size() >= kAuditsMax) return;
+    if (audits_.size() >= kAuditsMax || !still_a_hit(read, sample)) return;
     read.audit = true;
     audits_[++last_audit_] = sample;
     if (!connection_.link().submit(read, {nullptr, last_audit_, 0}, now_us)) audits_.erase(last_audit_);
@@ -62,6 +63,15 @@ class FillService::Link final : public coherence::FillLinkEvents {
   }
 
  private:
+  // Here, where pushes are handled, fence and entry are of one moment.
+  [[nodiscard]] bool still_a_hit(const coherence::FillRead& read, const AuditSample& sample) const {
+    NearCache& cache = service_.cache_;
+    if (!sample.fence.open() || !cache.fences().current(read.hash, sample.fence)) return false;
+    const l1::Store::ReadGuard guard(service_.cache_.store());
+    const l1::Entry* entry = service_.cache_.store().find({read.hash, realm_, read.key});
+    const auto reply = entry == nullptr ? std::nullopt : entry->reply(read.variant);
+    return reply == sample.reply;
+  }
   static coherence::FillLinkOptions link_options(const FillService& service, const upstream::Identity& identity) {
     coherence::FillLinkOptions options = service.options_.link;
     options.credentials = identity.credentials;
@@ -85,8 +95,6 @@ class FillService::Link final : public coherence::FillLinkEvents {
       if (kept && result.variant.empty()) note_refill(result);
       (kept ? counters.fills_installed : counters.fills_discarded).add();
       counters.fill_latency.observe(static_cast<std::uint64_t>(std::max<std::int64_t>(0, now_us - result.sent_us)));
-    } else {
-      counters.fills_forwarded.add(result.waiters.size());
     }
     const auto bytes = std::make_shared<const std::string>(result.answered ? result.reply : result.command);
     for (const coherence::FillWaiter& waiter : result.waiters) service_.answer({waiter, result.answered, bytes, {}});
@@ -100,7 +108,7 @@ class FillService::Link final : public coherence::FillLinkEvents {
     if (!result.answered || now_us / 1000 >= sample.expires_at_ms) return;
     insight::Counters& counters = service_.counters_;
     counters.audit_checked.add();
-    if (result.reply == sample.reply) return;
+    if (result.reply == sample.reply || protocol::same_elements(result.variant, result.reply, sample.reply)) return;
     counters.audit_staleness.observe(static_cast<std::uint64_t>(std::max<std::int64_t>(0, now_us - sample.hit_us)));
     // Told of meanwhile: the hit was in time. Not told of: it must not have been served.
     if (!service_.cache_.fences().current(result.hash, sample.fence)) return;
@@ -302,7 +310,6 @@ void FillService::serve(const Request& request) {
     (joined ? counters_.fills_joined : counters_.fills_started).add();
     if (link->connection().link().state() == coherence::FillLinkState::kClosed) link->connection().hurry(now_us);
   } else {
-    counters_.fills_forwarded.add();
     Answer answer{request.waiter, false, std::make_shared<const std::string>(request.command), {}};
     if (link != nullptr && link->connection().link().state() == coherence::FillLinkState::kRefused) {
       answer.refused = LinkKey{request.identity->id, request.node};
@@ -429,6 +436,12 @@ void FillService::flush() {
     FillService* peer = peers_->services[to];
     peers_->loops[to]->post([peer, batch = std::exchange(answers_out_[to], {})]() mutable { peer->deliver(batch); });
   }
+}
+
+std::size_t FillService::held_bytes() const {
+  std::size_t bytes = 0;
+  for (const auto& [key, link] : links_) bytes += link->connection().link().held_bytes();
+  return bytes;
 }
 
 void FillService::links(std::vector<FillLinkRow>& rows) const {

@@ -107,6 +107,8 @@ class FillService {
   void tick(std::int64_t now_us);
   void flush();
   void links(std::vector<FillLinkRow>& rows) const;
+  // Of reads that wait for this worker's links.
+  [[nodiscard]] std::size_t held_bytes() const;
 
  private:
   using LinkKey = std::pair<std::uint32_t, upstream::Endpoint>;

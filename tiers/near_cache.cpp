@@ -26,6 +26,8 @@ NearCache::Lookup NearCache::find(const l1::KeyRef& key, std::string_view varian
   const auto reply = entry->reply(variant);
   if (!reply) return {};
   Lookup found = judge(*entry, *reply, policy, heard_us, now_us);
+  // What was delivered since may have erased it.
+  if (found.reply && policy.consistency == Consistency::kCausal && store_.find(key) != entry) return {{}, found.reason};
   if (found.reply) l1::Store::touch(*entry);
   return found;
 }
@@ -33,10 +35,12 @@ NearCache::Lookup NearCache::find(const l1::KeyRef& key, std::string_view varian
 NearCache::Lookup NearCache::judge(const l1::Entry& entry, std::string_view reply, const Policy& policy,
                                    std::int64_t heard_us, std::int64_t now_us) const noexcept {
   const l1::Stamp& stamp = entry.stamp();
+  // Proofs first: who sees one sees every loss, purge and move that came before it.
+  const std::int64_t proven_us = links_.proven_us(stamp.link);
+  const std::int64_t delivered_us = links_.delivered_us(stamp.link);
   if (epochs_.of(stamp.slot) != stamp.slot_epoch && enforced(Rule::kEpochAtHit)) return {{}, MissReason::kUnverified};
   if (entry.expires_at_ms() <= now_us / 1000) return {{}, MissReason::kExpired};
   const bool same_generation = links_.generation(stamp.link) == stamp.generation || !enforced(Rule::kGenerationAtHit);
-  const std::int64_t proven_us = links_.proven_us(stamp.link);
   const bool verified = now_us - policy.max_staleness_us < proven_us || !enforced(Rule::kVerifiedAtHit);
   if (!same_generation || !verified) {
     if (!may_serve_stale(stamp, policy, now_us)) return {{}, MissReason::kUnverified};
@@ -45,7 +49,7 @@ NearCache::Lookup NearCache::judge(const l1::Entry& entry, std::string_view repl
   if (policy.consistency == Consistency::kCausal && enforced(Rule::kCausalWaits)) {
     // Where nobody tells of changes there is nothing to wait for.
     if (proven_us == LinkTable::kForever) return {{}, MissReason::kUnverified};
-    if (links_.delivered_us(stamp.link) <= heard_us) return {{}, MissReason::kUnproven};
+    if (delivered_us <= heard_us) return {{}, MissReason::kUnproven};
   }
   return {reply, MissReason::kAbsent, false, entry.expires_at_ms()};
 }

@@ -58,7 +58,7 @@ class NearCache {
 
   // L1 never keeps so large a reply.
   [[nodiscard]] bool too_large(const coherence::FillResult& result) const {
-    return result.key.size() + result.variant.size() + result.reply.size() > options_.store.max_item_bytes;
+    return result.key.size() + result.variant.size() + result.reply.size() > store_.item_bytes_max();
   }
 
   // The upstream, or a peer, said that the key changed.

@@ -119,8 +119,8 @@ daemon::WorkerOptions Sidecar::worker_options() {
   options.fills.connect_timeout_us = kTimeoutUs;
   options.fills.on_state = [this](const tiers::upstream::Endpoint& node, std::uint32_t,
                                   const tiers::coherence::FillLink& link) {
-    const bool bus = link.source() == tiers::coherence::ChangeSource::kBus;
-    if (bus && link.state() == tiers::coherence::FillLinkState::kServing) shared_->bus_heard.store(true);
+    const bool tracked = link.source() == tiers::coherence::ChangeSource::kTracking;
+    if (!tracked && link.state() == tiers::coherence::FillLinkState::kServing) shared_->own_writes_untold.store(true);
     if (!world_.kernel.tracing()) return;
     world_.kernel.trace("sidecar " + std::to_string(number_) + " link to " + node.text() + " state " +
                         std::to_string(static_cast<int>(link.state())) + " " + link.state_reason());

@@ -44,6 +44,15 @@ bool says_absent(std::string_view reply, std::string_view variant) {
   return reply.empty();
 }
 
+// Of an HGET or HMGET reply in `tree`: how many fields were there.
+std::size_t fields_told(const protocol::ReplyTree& tree) {
+  const auto& nodes = tree.nodes();
+  if (tree.root().type != ReplyType::kArray) return tree.root().type != ReplyType::kNull ? 1 : 0;
+  std::size_t told = 0;
+  for (std::size_t at = 1; at < nodes.size(); at += nodes[at].subtree) told += nodes[at].type != ReplyType::kNull ? 1 : 0;
+  return told;
+}
+
 }  // namespace
 
 FillLink::FillLink(FillLinkOptions options, std::uint16_t link, FenceTable& fences, SlotEpochs& epochs, LinkTable& links,
@@ -142,7 +151,8 @@ bool FillLink::submit(const FillRead& read, FillWaiter waiter, std::int64_t now_
     if (flight.key == read.key && flight.variant == read.variant && join(flight, read, slot_epoch, waiter)) return true;
   }
   const bool now = may_send() && reads_ < options_.in_flight_max && waiting_.empty();
-  if (!now && (waiting_.size() >= options_.waiting_max || read.audit)) return false;
+  const bool full = waiting_.size() >= options_.waiting_max || held_bytes_ >= options_.held_bytes_max;
+  if (!now && (full || read.audit)) return false;
   auto flight = std::make_unique<Flight>();
   flight->id = id;
   flight->key = read.key;
@@ -155,6 +165,7 @@ bool FillLink::submit(const FillRead& read, FillWaiter waiter, std::int64_t now_
   flight->audit = read.audit;
   flight->since_us = now_us;
   flight->waiters.push_back(waiter);
+  held_bytes_ += flight->bytes();
   if (!read.audit) current_[id] = flight.get();
   if (now) {
     start(std::move(flight), now_us);
@@ -366,17 +377,22 @@ void FillLink::take_ttl(Flight& flight, std::string_view frame) {
 }
 
 void FillLink::take_field_ttl(Flight& flight, std::string_view frame) {
+  const std::size_t told = tree_.parse(flight.value) ? fields_told(tree_) : 0;
   // A field that is not there (-2) is like one without a TTL (-1): its creation is signalled.
   if (!tree_.parse(frame) || (tree_.root().type != ReplyType::kArray && tree_.root().type != ReplyType::kNull)) {
     flight.unwatched = true;
     return;
   }
   const auto& nodes = tree_.nodes();
+  std::size_t there = 0;
   for (std::size_t at = 1; at < nodes.size(); at += nodes[at].subtree) {
     if (nodes[at].type != ReplyType::kInteger) flight.unwatched = true;
     const std::int64_t ttl_ms = nodes[at].integer(-1);
+    there += ttl_ms != -2 ? 1 : 0;
     if (ttl_ms >= 0 && flight.ttl_ms >= -1) flight.ttl_ms = flight.ttl_ms == -1 ? ttl_ms : std::min(flight.ttl_ms, ttl_ms);
   }
+  // In the millisecond of its end HGET tells a field and HPTTL calls it gone: a value without a deadline.
+  if (there < told) flight.ttl_ms = -3;
 }
 
 bool FillLink::may_keep(const Flight& flight) const {
@@ -409,13 +425,14 @@ void FillLink::finish(Flight& flight) {
   result.reply = flight.value;
   result.cacheable = may_keep(flight);
   result.untold = source() != ChangeSource::kTracking;
-  result.unwatched = flight.unwatched || (source() == ChangeSource::kTtl && !options_.ttl_is_bound);
+  result.unwatched = (flight.unwatched && flight.ttl_ms != -2) || (source() == ChangeSource::kTtl && !options_.ttl_is_bound);
   const bool expires = flight.ttl_ms >= 0 && enforced(Rule::kExpiryFromPttl);
   result.expires_at_us = expires ? flight.sent_us + std::min(flight.ttl_ms, kTtlMsMax) * 1000 : 0;
   answer(flight, result);
 }
 
 void FillLink::answer(const Flight& flight, FillResult result) {
+  held_bytes_ -= flight.bytes();
   result.key = flight.key;
   result.hash = flight.hash;
   result.command = flight.command;

@@ -123,10 +123,11 @@ struct FillLinkOptions {
   std::uint64_t bus_publisher = 0;            // of this process
   std::int64_t max_staleness_us = 1'000'000;  // the smallest of all policies: a probe goes every third of it
   std::int64_t reply_timeout_us = 1'000'000;
-  std::int64_t hold_us = 300'000;    // a read waits so long for a link that is not serving
-  std::size_t in_flight_max = 256;   // reads on the connection; more wait their turn
-  std::size_t waiting_max = 20'000;  // reads that wait; a further one goes the ordinary way
-  std::size_t joined_max = 10'000;   // waiters of one read
+  std::int64_t hold_us = 300'000;                      // a read waits so long for a link that is not serving
+  std::size_t in_flight_max = 256;                     // reads on the connection; more wait their turn
+  std::size_t waiting_max = 20'000;                    // reads that wait; a further one goes the ordinary way
+  std::size_t joined_max = 10'000;                     // waiters of one read
+  std::size_t held_bytes_max = std::size_t{16} << 20;  // of reads that wait; a further one goes the ordinary way
 };
 
 // Sans-I/O: takes bytes, events and the time, leaves bytes in output(). Reply and push share the connection, so a push can't
@@ -191,6 +192,8 @@ class FillLink {
   [[nodiscard]] std::uint16_t link() const { return link_; }
   [[nodiscard]] std::size_t reads_in_flight() const { return reads_; }
   [[nodiscard]] std::size_t reads_waiting() const { return waiting_.size(); }
+  // Of the reads that wait or are on their way.
+  [[nodiscard]] std::size_t held_bytes() const { return held_bytes_; }
   [[nodiscard]] std::uint64_t joined() const { return joined_; }
   [[nodiscard]] std::uint64_t invalidations() const { return invalidations_; }
   [[nodiscard]] std::uint64_t bus_gaps() const { return bus_gaps_; }
@@ -230,6 +233,8 @@ class FillLink {
     std::int64_t ttl_ms = -1;  // least of the key's and the fields' it named; -2: the key is gone; below: not known
     bool unwatched = false;
     std::vector<FillWaiter> waiters;
+
+    [[nodiscard]] std::size_t bytes() const { return sizeof *this + key.size() + command.size() + variant.size(); }
   };
   struct Awaited {
     Expected what;
@@ -306,6 +311,7 @@ class FillLink {
   std::deque<std::unique_ptr<Flight>> waiting_;         // not yet sent
   std::unordered_map<std::uint64_t, Flight*> current_;  // by Flight::id: the flight that readers may join
   std::size_t reads_ = 0;
+  std::size_t held_bytes_ = 0;
   std::uint64_t joined_ = 0;
   std::uint64_t invalidations_ = 0;
   std::vector<Barrier> barriers_;       // of the PING that is on its way

@@ -173,6 +173,8 @@ class Store {
 
   // No lock, no allocation, no clock. Does not look at expiry or stamp: the caller does. Counts as a use only by touch().
   [[nodiscard]] const Entry* find(const KeyRef& key) const noexcept;
+  // The lesser of max_item_bytes and a tenth of a shard's budget.
+  [[nodiscard]] std::size_t item_bytes_max() const noexcept { return item_bytes_max_; }
   void prefetch(std::uint64_t hash) const noexcept;
   // The one relaxed counter bump of a hit.
   static void touch(const Entry& entry) noexcept {

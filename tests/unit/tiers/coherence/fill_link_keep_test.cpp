@@ -265,22 +265,22 @@ TEST_CASE("hash fields are read with their expiry where the server has that", "[
 
 TEST_CASE("the least of the key's and its fields' expiry bounds a hash read", "[fill_link]") {
   const struct {
-    const char *ttl, *fields;
+    const char *value, *ttl, *fields;
     std::int64_t expires_us;
   } cases[] = {
-      {":-1\r\n", "*2\r\n:700\r\n:300\r\n", kStart + 300'000},
-      {":-1\r\n", "*2\r\n:-2\r\n:300\r\n", kStart + 300'000},
-      {":100\r\n", "*2\r\n:700\r\n:300\r\n", kStart + 100'000},
-      {":500\r\n", "*2\r\n:-1\r\n:300\r\n", kStart + 300'000},
-      {":500\r\n", "*2\r\n:-2\r\n:-1\r\n", kStart + 500'000},
-      {":500\r\n", "*2\r\n:0\r\n:300\r\n", kStart},
-      {":-1\r\n", "*2\r\n:-2\r\n:-2\r\n", 0},
-      {":-1\r\n", "_\r\n", 0},
+      {"+a\r\n+b\r\n", ":-1\r\n", "*2\r\n:700\r\n:300\r\n", kStart + 300'000},
+      {"_\r\n+b\r\n", ":-1\r\n", "*2\r\n:-2\r\n:300\r\n", kStart + 300'000},
+      {"+a\r\n+b\r\n", ":100\r\n", "*2\r\n:700\r\n:300\r\n", kStart + 100'000},
+      {"+a\r\n+b\r\n", ":500\r\n", "*2\r\n:-1\r\n:300\r\n", kStart + 300'000},
+      {"_\r\n+b\r\n", ":500\r\n", "*2\r\n:-2\r\n:-1\r\n", kStart + 500'000},
+      {"+a\r\n+b\r\n", ":500\r\n", "*2\r\n:0\r\n:300\r\n", kStart},
+      {"_\r\n_\r\n", ":-1\r\n", "*2\r\n:-2\r\n:-2\r\n", 0},
+      {"_\r\n_\r\n", ":-1\r\n", "_\r\n", 0},
   };
   for (const auto& c : cases) {
-    CAPTURE(c.ttl, c.fields);
+    CAPTURE(c.value, c.ttl, c.fields);
     Hash hash(kFieldExpiry);
-    const Filled fill = hash.read(kHmget, Caching::kFields, std::string("*2\r\n+a\r\n+b\r\n") + c.ttl + c.fields);
+    const Filled fill = hash.read(kHmget, Caching::kFields, std::string("*2\r\n") + c.value + c.ttl + c.fields);
     CHECK(fill.installable);
     CHECK_FALSE(fill.unwatched);
     CHECK(fill.expires_at_us == c.expires_us);
@@ -297,6 +297,27 @@ TEST_CASE("a field's expiry does not revive a key that was gone by its PTTL, nor
   }
   Hash hash(kFieldExpiry);
   CHECK(hash.read(kHmget, Caching::kFields, "*2\r\n_\r\n_\r\n:-2\r\n*2\r\n:-2\r\n:-2\r\n").installable);
+}
+
+TEST_CASE("a field that was told and that HPTTL calls gone has no deadline: it is not kept", "[fill_link]") {
+  for (const std::string fields : {"*2\r\n:-1\r\n:-2\r\n", "*2\r\n:-2\r\n:500\r\n", "*2\r\n:-2\r\n:-2\r\n", "_\r\n"}) {
+    CAPTURE(fields);
+    Hash hash(kFieldExpiry);
+    CHECK_FALSE(hash.read(kHmget, Caching::kFields, "*2\r\n+a\r\n+b\r\n:-1\r\n" + fields).cacheable);
+  }
+  Hash one(kFieldExpiry);
+  CHECK_FALSE(one.read({"HGET", "k", "f"}, Caching::kFields, bulk("v") + ":-1\r\n*1\r\n:-2\r\n").cacheable);
+  Hash absent(kFieldExpiry);
+  CHECK(absent.read({"HGET", "k", "f"}, Caching::kFields, "_\r\n:-1\r\n*1\r\n:-2\r\n").installable);
+  Hash partly(kFieldExpiry);
+  CHECK(partly.read(kHmget, Caching::kFields, "*2\r\n+a\r\n_\r\n:-1\r\n*2\r\n:-1\r\n:-2\r\n").installable);
+}
+
+TEST_CASE("what a hash read says of an absent key needs no watching of fields", "[fill_link]") {
+  Hash hash(kFieldExpiry);
+  const Filled fill = hash.read({"HGETALL", "k"}, Caching::kWholeHash, "%0\r\n:-2\r\n");
+  CHECK(fill.installable);
+  CHECK_FALSE(fill.unwatched);
 }
 
 TEST_CASE("a hash read whose fields' expiry is not understood is watched by nobody", "[fill_link]") {
