@@ -249,6 +249,23 @@ TEST_CASE("requests that were refused together are sent again in their order", "
   CHECK(peer.read_like(all) == all);
 }
 
+TEST_CASE("a read behind its client's refused write is read again, whatever it was answered", "[router]") {
+  const std::string answer = GENERATE(as<std::string>(), "$3\r\nold\r\n", "-WRONGTYPE not a string\r\n", "$-1\r\n");
+  ScriptedServer a;
+  Bench bench({a.endpoint()});
+  bench.send(1, kSet, 0, true);
+  bench.send(2, kGet);
+  Peer peer = a.accept();
+  REQUIRE(peer.read_like(kSet + kGet) == kSet + kGet);
+  peer.send("-" + kTryAgain + "\r\n" + answer);
+  REQUIRE(bench.sink.wait_rerouted(2, 1).rerouted == 1);
+  bench.tick(kALittle);
+  REQUIRE(peer.read_like(kSet + kGet) == kSet + kGet);
+  peer.send("+OK\r\n$3\r\nnew\r\n");
+  CHECK(bench.sink.wait(1).bytes == "+OK\r\n");
+  CHECK(bench.sink.wait(2).bytes == "$3\r\nnew\r\n");
+}
+
 TEST_CASE("what does not succeed by the deadline is answered in the upstream's words", "[router]") {
   ScriptedServer a;
   Bench bench({a.endpoint()});

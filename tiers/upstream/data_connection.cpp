@@ -226,6 +226,10 @@ bool DataConnection::on_error_line(std::string_view frame) {
     announce_answered(line, io::boot_us());
     return true;
   }
+  if (head.again) {
+    owner_.on_not_executed(*this, head.meta, stream_.out().view().substr(0, head.bytes), "ERR nearcached: overtook a write");
+    return true;
+  }
   ++errors_;
   counters_.upstream_errors.add();
   const auto redirect = parse_redirect(line, options_.endpoint, head.meta.slot);

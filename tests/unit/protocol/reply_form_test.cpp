@@ -95,6 +95,18 @@ Resp2Form form_of(std::string_view name, std::vector<std::string_view> args) {
 
 }  // namespace
 
+TEST_CASE("replies without an order are the same in any order, others are not", "[reply_form]") {
+  CHECK(same_elements("smembers", "~2\r\n$1\r\na\r\n$1\r\nb\r\n", "~2\r\n$1\r\nb\r\n$1\r\na\r\n"));
+  CHECK_FALSE(same_elements("smembers", "~2\r\n$1\r\na\r\n$1\r\nb\r\n", "~2\r\n$1\r\na\r\n$1\r\nc\r\n"));
+  CHECK_FALSE(same_elements("smembers", "~2\r\n$1\r\na\r\n$1\r\nb\r\n", "~1\r\n$1\r\na\r\n"));
+  CHECK_FALSE(same_elements("smembers", "~0\r\n", "_\r\n"));
+  CHECK_FALSE(same_elements("lrange 1:0 2:-1", "*2\r\n$1\r\na\r\n$1\r\nb\r\n", "*2\r\n$1\r\nb\r\n$1\r\na\r\n"));
+  const std::string_view ab_cd = "%2\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n$1\r\nd\r\n";
+  CHECK(same_elements("hgetall", ab_cd, "%2\r\n$1\r\nc\r\n$1\r\nd\r\n$1\r\na\r\n$1\r\nb\r\n"));
+  // The same elements, but other pairs.
+  CHECK_FALSE(same_elements("hgetall", ab_cd, "%2\r\n$1\r\na\r\n$1\r\nd\r\n$1\r\nc\r\n$1\r\nb\r\n"));
+}
+
 TEST_CASE("a reply becomes what the same call answers a RESP2 client, behind what the output already holds") {
   for (const Example& example : examples()) {
     INFO(example.resp3);
