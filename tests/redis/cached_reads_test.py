@@ -724,6 +724,40 @@ class Time(OnBoth):
 
 
 
+@both
+class LargeMget(OnBoth):
+    """More keys missing than are filled for one command: the rest is asked for at once, and nobody loses what is kept."""
+
+    COUNT = 2000
+
+    def test_what_is_kept_is_served_and_stays(self):
+        name = self.fresh_key()
+        keys = [f"{{{name}:{i % 7}}}:{i}" for i in range(self.COUNT)]
+        with self.sidecar.client(timeout=PATIENCE_S) as client:
+            for key in keys[::2]:
+                client.call("SET", key, f"value of {key}")
+            client.pipeline([("GET", key) for key in keys[:self.COUNT // 2]])
+            expected = [None if i % 2 else f"value of {key}".encode() for i, key in enumerate(keys)]
+            for _ in range(8):
+                hits = self.sidecar.hits
+                self.assertEqual(client.call("MGET", *keys), expected)
+                self.assertGreaterEqual(self.sidecar.hits - hits, self.COUNT // 2)
+            hits = self.sidecar.hits
+            self.assertEqual(client.call("MGET", *keys), expected)
+            self.assertEqual(self.sidecar.hits - hits, self.COUNT, "eight times 256 were filled, so all")
+
+    def test_one_key_under_a_write_takes_nothing_with_it(self):
+        name = self.fresh_key()
+        keys = [f"{{{name}:{i % 5}}}:{i}" for i in range(300)]
+        with self.sidecar.client(timeout=PATIENCE_S) as client:
+            for i in range(3):
+                client.pipeline([("GET", key) for key in keys])
+                hits = self.sidecar.hits
+                answers = client.pipeline([("SET", keys[7], i), ("MGET", *keys)])
+                self.assertEqual(answers[1][7], b"%d" % i)
+                self.assertGreaterEqual(self.sidecar.hits - hits, 290)
+
+
 class Databases(unittest.TestCase):
     """SWAPDB tells nobody: max_staleness is what bounds it, or the sidecar's own hearing of its own."""
 

@@ -584,11 +584,75 @@ class Queue(unittest.TestCase):
             client.pipeline([("GET", "job:hit")] * 3)
             eventually(lambda: self.hits_of(client, 100) >= 95, "hits")
 
+    def test_causal_after_replies_in_parts(self):
+        """MGET over slots, EXISTS over slots: the client hears as much as of a plain GET."""
+        late = {}
+        with self.ours.client() as client:
+            for words in ("MGET lock:1 lock:2 lock:3", "EXISTS lock:1 lock:2 lock:3", "DBSIZE", "GET lock:1"):
+                late[words] = 0
+                for i in range(40):
+                    self.cluster.call("SET", "job:parts", f"old {i}")
+                    eventually(lambda i=i: client.call("GET", "job:parts") == b"old %d" % i, "the push")
+                    client.call("GET", "job:parts")
+                    self.cluster.call("SET", "job:parts", f"new {i}")
+                    client.call(*words.split())
+                    late[words] += client.call("GET", "job:parts") != b"new %d" % i
+        self.assertEqual(set(late.values()), {0}, late)
+
     def hits_of(self, client, count):
         before = self.ours.hits
         for _ in range(count):
             client.call("GET", "job:hit")
         return self.ours.hits - before
+
+
+class KeysNotNamed(Case):
+    """What a command tells or changes without naming the key, while invalidations come slowly."""
+
+    SLOW_S = 0.03
+
+    def url_port(self):
+        return self.proxy.port
+
+    def setUp(self):
+        super().setUp()
+        self.proxy.delay_s = self.SLOW_S
+
+    def kept(self, key, value):
+        self.server.call("SET", key, value) if value is not None else self.server.call("DEL", key)
+        expected = None if value is None else value.encode()
+        eventually(lambda: self.client.call("GET", key) == expected, "the value to arrive")
+        self.client.pipeline([("GET", key)] * 2)
+
+    def test_what_a_script_without_keys_has_told_is_not_taken_back(self):
+        for i in range(10):
+            self.kept("k", f"old {i}")
+            self.server.call("SET", "k", f"new {i}")
+            self.assertEqual(self.client.call("EVAL_RO", "return redis.call('GET', 'k')", 0), b"new %d" % i)
+            self.assertEqual(self.client.call("GET", "k"), b"new %d" % i)
+
+    def test_nor_in_the_same_pipeline(self):
+        for i in range(10):
+            self.kept("k", f"old {i}")
+            self.server.call("SET", "k", f"new {i}")
+            self.assertEqual(self.client.pipeline([("EVAL_RO", "return redis.call('GET', 'k')", 0), ("GET", "k")]),
+                             [b"new %d" % i] * 2)
+
+    def test_a_key_that_was_listed_exists(self):
+        for command in (("KEYS", "k*"), ("SCAN", "0"), ("RANDOMKEY",)):
+            for i in range(5):
+                self.server.call("FLUSHALL")
+                self.kept("k", None)
+                self.server.call("SET", "k", "v")
+                self.assertIn("k", repr(self.client.call(*command)))
+                self.assertEqual(self.client.call("GET", "k"), b"v", command)
+
+    def test_a_script_may_say_what_it_likes_of_what_it_did(self):
+        script = "redis.call('SET', 'k', ARGV[1]) return redis.error_reply('ERR unknown command')"
+        for i in range(10):
+            self.kept("k", f"old {i}")
+            value_or_error(self.client, "EVAL", script, 0, f"new {i}")
+            self.assertEqual(self.client.call("GET", "k"), b"new %d" % i)
 
 
 class Straight:

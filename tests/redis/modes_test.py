@@ -179,6 +179,12 @@ class ModeTtl(Case):
             self.assertEqual(other.call("GET", "own"), b"%d" % i)
             self.assertEqual(self.reader.pipeline([("INCR", "own"), ("GET", "own")])[1], b"%d" % (i + 1))
 
+    def test_what_a_script_wrote_without_naming_it_is_seen_at_once(self):
+        for i in range(50):
+            self.reader.pipeline([("GET", "script")] * 2)
+            self.reader.call("EVAL", "return redis.call('SET', 'script', ARGV[1])", 0, i)
+            self.assertEqual(self.reader.call("GET", "script"), b"%d" % i)
+
     def test_expiry_holds_as_well(self):
         for i in range(5):
             self.redis.call("SET", f"ends:{i}", "v", "PX", 100)
@@ -433,6 +439,24 @@ class Auditor(Case):
         eventually(lambda: one.metric("nearcached_audit_checked_total") > 1000, "a thousand audits")
         self.assertEqual(one.metric("nearcached_audit_stale_total"), 0)
         self.assertEqual([line for line in one.log if "audit_stale" in line], [])
+
+    def test_a_set_that_is_told_in_another_order_is_the_same(self):
+        """A table that has just grown is rehashed as it is read: no write, another order."""
+        server = self.server()
+        one = self.sidecar(server.url, {**self.SETTINGS, "coherence.max_staleness": "20s"})
+        one.wait_caching()
+        client = self.client(one)
+        server.call("SADD", "set", *range(1, 500), *(f"m{i}" for i in range(1030)))
+        server.call("HSET", "hash", *(word for i in range(2050) for word in (f"f{i}", "v")))
+        orders = set()
+        for i in range(100):
+            orders.add(tuple(server.call("SMEMBERS", "set")))
+            client.pipeline([("SMEMBERS", "set"), ("HGETALL", "hash"), ("HGET", "hash", f"f{i}")] * 2)
+            for n in range(10):
+                server.call("SISMEMBER", "set", f"m{i}-{n}")
+        self.assertGreater(len(orders), 1, "the order never changed: nothing is tested")
+        eventually(lambda: one.metric("nearcached_audit_checked_total") > 50, "audits")
+        self.assertEqual(one.metric("nearcached_audit_stale_total"), 0)
 
     def test_before_a_cluster_as_well(self):
         with Cluster(primaries=3) as cluster:
