@@ -28,7 +28,8 @@ void BusQuarantine::hold(std::string_view request, std::int64_t now_us) {
   }
   for (const std::string_view key : written_.keys()) {
     const std::uint64_t hash = l1::hash_key(key);
-    if (unknowns_.add(key, hash, until_us)) {
+    if (keys_.size() < kKeysMax) {
+      keys_.push_back({std::string(key), hash, until_us});
       cache_.begin_write(hash, counters_);
     } else {
       hold_all(until_us);
@@ -42,19 +43,23 @@ void BusQuarantine::hold_all(std::int64_t until_us) {
 }
 
 void BusQuarantine::tick(std::int64_t now_us) {
-  for (const coherence::BusUnknown& unknown : unknowns_.due(now_us).keys) announce(unknown, now_us);
+  while (!keys_.empty() && keys_.front().until_us <= now_us) {
+    const Key key = std::move(keys_.front());
+    keys_.pop_front();
+    announce(key, now_us);
+  }
   if (all_until_us_ != 0 && now_us >= all_until_us_) announce_all(now_us);
 }
 
-void BusQuarantine::announce(const coherence::BusUnknown& unknown, std::int64_t now_us) {
+void BusQuarantine::announce(const Key& key, std::int64_t now_us) {
   std::string request;
-  protocol::append_command(request, {"DEL", unknown.key});
+  protocol::append_command(request, {"DEL", key.key});
   upstream::RequestMeta meta;
   meta.sink = this;
   meta.token = ++last_token_;
-  meta.slot = router_.topology()->cluster ? protocol::key_slot(unknown.key) : 0;
+  meta.slot = router_.topology()->cluster ? protocol::key_slot(key.key) : 0;
   meta.announce = meta.only_announce = true;
-  announcing_.emplace(meta.token, unknown.hash);
+  announcing_.emplace(meta.token, key.hash);
   router_.send(lane_, meta, request, now_us);
 }
 

@@ -17,10 +17,6 @@ constexpr std::int64_t kCollectEveryUs = 10'000'000;
 constexpr std::int64_t kUnusedAfterUs = 60'000'000;
 constexpr std::size_t kAuditsMax = 256;  // of one link, on their way
 
-std::uint64_t read_id(std::uint64_t hash, std::string_view variant) {
-  return variant.empty() ? hash : hash ^ std::hash<std::string_view>()(variant);
-}
-
 }  // namespace
 
 // A fill link with what its events mean here: installation, invalidation, answers.
@@ -90,7 +86,7 @@ class FillService::Link final : public coherence::FillLinkEvents {
       // What its reader is told may be newer than what is kept of the key.
       if (!kept && result.untold) service_.cache_.on_read_past(result.hash);
       if (service_.cache_.too_large(result)) {
-        service_.too_large_[result.hash % kTooLargeSlots] = read_id(result.hash, result.variant);
+        service_.too_large_[result.hash % kTooLargeSlots] = coherence::read_id(result.hash, result.variant);
       }
       if (kept && result.variant.empty()) note_refill(result);
       (kept ? counters.fills_installed : counters.fills_discarded).add();
@@ -300,7 +296,7 @@ void FillService::serve(const Request& request) {
     return;
   }
   if (request.waiter.worker != worker_ && answer_from_l1(request, now_us)) return;
-  const bool too_large = too_large_[request.hash % kTooLargeSlots] == read_id(request.hash, request.variant);
+  const bool too_large = too_large_[request.hash % kTooLargeSlots] == coherence::read_id(request.hash, request.variant);
   const bool outdated =
       request.topology_version != cache_.topology_version() && coherence::enforced(coherence::Rule::kTopologyAtFill);
   Link* link = too_large || outdated ? nullptr : link_to(request.identity, request.node);

@@ -129,17 +129,17 @@ TEST_CASE("a write whose keys nobody knows, and those beyond the bound, hold all
   Bench bench(server.endpoint());
   SECTION("a script without keys") { bench.hold(command({"EVAL", "return 1", "0"})); }
   SECTION("too many keys") {
-    for (std::size_t i = 0; i <= coherence::BusUnknowns::kKeysMax; ++i) {
+    for (std::size_t i = 0; i <= BusQuarantine::kKeysMax; ++i) {
       bench.quarantine->hold(command({"SET", "key" + std::to_string(i), "v"}), io::boot_us());
     }
-    CHECK(bench.held() == coherence::BusUnknowns::kKeysMax + 1);
+    CHECK(bench.held() == BusQuarantine::kKeysMax + 1);
   }
   CHECK_FALSE(bench.may_keep("any"));
   bench.tick(kHold + 1'000'000);
   Peer peer = server.accept();
   std::string payload;
   coherence::BusMessage message;
-  for (std::size_t i = 0; i < coherence::BusUnknowns::kKeysMax + 2 && message.kind != coherence::BusKind::kNamespace; ++i) {
+  for (std::size_t i = 0; i < BusQuarantine::kKeysMax + 2 && message.kind != coherence::BusKind::kNamespace; ++i) {
     message = heard(peer, payload);
   }
   CHECK(message.kind == coherence::BusKind::kNamespace);

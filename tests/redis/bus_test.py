@@ -116,14 +116,15 @@ class OneServer(Case):
         replies = self.at_writer.pipeline([part for key in keys for part in (("SET", key, key), ("INCR", "count"))])
         self.assertEqual(replies[::2], [b"OK"] * 300)
         self.assertEqual(replies[1::2], list(range(1, 301)))
-        self.assertEqual(self.at_reader.call("MGET", *keys), [key.encode() for key in keys])
+        eventually(lambda: self.at_reader.call("MGET", *keys) == [key.encode() for key in keys], "all of it, by the other")
 
     def test_more_keys_than_a_message_holds(self):
         keys = [f"wide:{i}" for i in range(3000)]
         for key in keys[::100]:
             self.cache(key)
         self.at_writer.call("MSET", *[part for key in keys for part in (key, "new")])
-        self.assertEqual({self.at_reader.call("GET", key) for key in keys}, {b"new"})
+        eventually(lambda: set(self.at_reader.pipeline([("GET", key) for key in keys])) == {b"new"},
+                   "every key new for the other")
 
     def test_own_writes_are_seen_by_the_writers_other_clients_and_errors_stay_the_upstreams(self):
         with self.writer.client() as other:
@@ -186,7 +187,7 @@ class OneServer(Case):
         self.cache("subscribed")
         self.redis.call("CLIENT", "KILL", "TYPE", "pubsub")
         self.at_writer.call("SET", "subscribed", "new")
-        self.assertEqual(self.at_reader.call("GET", "subscribed"), b"new")
+        eventually(lambda: self.at_reader.call("GET", "subscribed") == b"new", "the new value")
         eventually(lambda: serving(self.reader) == 1, "the link to be back")
         self.seen_at_once("subscribed", "again")
 
@@ -285,10 +286,10 @@ class InACluster(Case):
             for key in keys:
                 self.seen_at_once(key, i)
         self.at_writer.call("MSET", *[part for key in keys for part in (key, "split")])
-        self.assertEqual([self.at_reader.call("GET", key) for key in keys], [b"split"] * 3)
+        eventually(lambda: [self.at_reader.call("GET", key) for key in keys] == [b"split"] * 3, "all parts of the MSET")
         self.cache(keys[0])
         self.at_writer.call("FLUSHALL")
-        self.assertEqual([self.at_reader.call("GET", key) for key in keys], [None] * 3)
+        eventually(lambda: [self.at_reader.call("GET", key) for key in keys] == [None] * 3, "the flush")
         # The lowest slots of the first node go: its channel is another one afterwards, and so is the target's.
         first, second = self.cluster.primaries()[:2]
         with Load(self) as load:

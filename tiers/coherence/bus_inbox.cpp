@@ -33,7 +33,7 @@ void BusInbox::clear() {
   streams_.clear();
   ended_.clear();
   by_name_.clear();
-  subscribed_us_ = crowd_heard_us_ = last_own_heard_us_ = kNever;
+  subscribed_us_ = crowd_heard_us_ = kNever;
   settled_ = false;
 }
 
@@ -47,7 +47,6 @@ BusInbox::Outcome BusInbox::on_message(std::string_view payload, std::int64_t as
   }
   if (message_.publisher == options_.publisher) {
     ++stats_.own;
-    last_own_heard_us_ = as_of_us;
     return {};
   }
   bool gap = follow(as_of_us);

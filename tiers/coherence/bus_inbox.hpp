@@ -31,8 +31,7 @@ struct BusInboxOptions {
 //   within an interval of the subscription. Therefore: what is heard within silence_us of the subscription is joined at any
 //   number, and at the end of that time there is one gap (*settling*), which covers writers that were never heard because
 //   they died in it. Afterwards an unknown stream is joined without a gap only at its announcement.
-// - kLost of a stream that was heard as far as its publisher knows it was published: no gap, since the publisher has
-// published
+// - kLost of a stream that was heard as far as its publisher knows it was published: no gap, since the publisher has told
 //   the rest again ahead of it. Of any other stream: gap.
 // - A stream that has ended is remembered for a while (kEndedMax): that it broke may be told again, if the stream that told
 //   it broke as well.
@@ -95,8 +94,6 @@ class BusInbox {
 
   // silence_us have passed since the subscription.
   [[nodiscard]] bool settled() const { return settled_; }
-  // as_of_us of the last message of our own that came back: the loop works. The least number if none did.
-  [[nodiscard]] std::int64_t last_own_heard_us() const { return last_own_heard_us_; }
   [[nodiscard]] std::size_t streams() const { return streams_.size(); }
   [[nodiscard]] const Stats& stats() const { return stats_; }
 
@@ -134,7 +131,6 @@ class BusInbox {
   std::int64_t subscribed_us_ = kNever;
   bool settled_ = false;
   std::int64_t crowd_heard_us_ = kNever;  // the last message of a stream that found no place
-  std::int64_t last_own_heard_us_ = kNever;
   Stats stats_;
 };
 

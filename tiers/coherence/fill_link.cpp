@@ -145,7 +145,7 @@ bool FillLink::submit(const FillRead& read, FillWaiter waiter, std::int64_t now_
   if (state_ == FillLinkState::kRefused) return false;
   if (not_here(read.slot)) return false;
   const std::uint32_t slot_epoch = read.slot_epoch.value_or(epochs_.of(read.slot));
-  const std::uint64_t id = read.variant.empty() ? read.hash : read.hash ^ std::hash<std::string_view>()(read.variant);
+  const std::uint64_t id = read_id(read.hash, read.variant);
   if (const auto found = current_.find(id); !read.audit && found != current_.end()) {
     Flight& flight = *found->second;
     if (flight.key == read.key && flight.variant == read.variant && join(flight, read, slot_epoch, waiter)) return true;

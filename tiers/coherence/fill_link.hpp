@@ -48,6 +48,11 @@ struct FillRead {
   std::int64_t not_before_us = 0;
 };
 
+// Of a key's hash and which read of it: no two that are read at a time have the same, but by chance.
+[[nodiscard]] inline std::uint64_t read_id(std::uint64_t hash, std::string_view variant) {
+  return variant.empty() ? hash : hash ^ std::hash<std::string_view>()(variant);
+}
+
 // What a fill stood on when it was sent. It may be installed while all of it still holds.
 struct FillBasis {
   FenceTable::Stamp fence;

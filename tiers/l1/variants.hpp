@@ -43,9 +43,8 @@ class VariantCursor {
 
 // What a new entry is to hold: the read just made, and behind keep() what stays of the older entry's.
 //
-//   plain:  reply                                          table:  count 2 [ hash 4 | name length 4 | reply length 4 ] x
-//   count
-//                                                                  [ name | reply ] x count              oldest first
+//   plain:  reply
+//   table:  count 2 [ hash 4 | name length 4 | reply length 4 ] x count [ name | reply ] x count, oldest first
 //
 // A plan and a writer in one, so that the size is known before there is memory and nothing is copied twice. All records lie
 // before all bytes: a lookup reads 12 bytes per read of the key and then the one it wants. What goes for want of room are
