@@ -201,6 +201,19 @@ std::vector<Key> upstream_keys() {
           kInteger, "upstream.pending_max", {.min = 1, .max = 10'000'000},
           "Requests in flight per upstream connection, above which clients are not read.",
           [](auto& s) -> auto& { return s.upstream.pending_max; }),
+      quantity_key(
+          kInteger, "upstream.pinned_pool.min", {.min = 0, .max = 10'000},
+          "Connections for clients that need one of their own which stay open while such clients come.",
+          [](auto& s) -> auto& { return s.upstream.pinned_pool.min; }),
+      quantity_key(
+          kInteger, "upstream.pinned_pool.max", {.min = 1, .max = 10'000},
+          "Connections of that kind at most, of all clients together: one for each client that subscribes, blocks, watches "
+          "or is in a transaction at a time.",
+          [](auto& s) -> auto& { return s.upstream.pinned_pool.max; }),
+      quantity_key(
+          kDuration, "upstream.pinned_pool.acquire_timeout", {.min = 1, .max = 10 * kMinute},
+          "A client that needs such a connection while all are in use gets an error after this long.",
+          [](auto& s) -> auto& { return s.upstream.pinned_pool.acquire_timeout; }),
       word_key(
           "upstream.swapdb", "word", Words<bool, 2>{{{"unknown", false}, {"never", true}}},
           "never: nobody uses SWAPDB on this upstream, which it does not announce; needed to cache from one server.",

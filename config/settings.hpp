@@ -31,6 +31,13 @@ struct UpstreamUrl {
   [[nodiscard]] std::string redacted() const;
 };
 
+// Upstream connections that clients have for themselves: transactions, blocking commands, subscriptions.
+struct PinnedPool {
+  std::size_t min = 10;                  // kept open while they are used; 0..10000
+  std::size_t max = 500;                 // of the process; 1..10000
+  milliseconds acquire_timeout{10'000};  // 1ms..10min
+};
+
 struct Upstream {
   UpstreamUrl url;                     // required
   std::string username;                // overrides the URL's
@@ -39,7 +46,8 @@ struct Upstream {
   milliseconds connect_timeout{1000};  // 1ms..1min
   milliseconds command_timeout{1000};  // 1ms..10min
   std::size_t pending_max = 100'000;   // requests in flight per upstream connection; above it readers of clients pause
-  bool swapdb_never = false;           // YAML: swapdb: unknown|never
+  PinnedPool pinned_pool{};
+  bool swapdb_never = false;  // YAML: swapdb: unknown|never
 };
 
 struct L1 {

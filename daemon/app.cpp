@@ -159,6 +159,7 @@ App::App(const config::Settings& settings, const config::ContainerLimits& limits
       control, [this](const tiers::upstream::TopologyPtr& topology) { on_topology(topology); });
   shared_.reset(new Shared{settings_, request_limits(settings_.limits), cache_, identities_, *control_, resolver_,
                            [this] { return collect(); }, publishes(settings_.coherence)});
+  shared_->pinned_budget.max = settings_.upstream.pinned_pool.max;
   for (std::uint32_t i = 0; i < settings_.threads; ++i) {
     workers_.push_back(std::make_unique<Worker>(i, *shared_, worker_options()));
     peers_.loops.push_back(&workers_.back()->loop());
@@ -188,6 +189,10 @@ WorkerOptions App::worker_options() {
     const std::string name = node.text();
     log::write_limited(log::Level::kWarn, "upstream_connection_lost", name, {{"node", name}, {"reason", what}});
   };
+  options.pinned.min = upstream.pinned_pool.min;
+  options.pinned.acquire_timeout_us = upstream.pinned_pool.acquire_timeout.count() * 1000;
+  options.pinned.connect_timeout_us = options.router.connect_timeout_us;
+  options.pinned.database = options.router.database;
   if (publishes(settings_.coherence)) {
     tiers::BusPublisherOptions bus;
     bus.channel = settings_.coherence.bus.channel;
@@ -388,6 +393,12 @@ void App::collect_nodes(StatsSnapshot& snapshot) {
       row.connections += traffic.connections;
       row.pending += traffic.pending;
     }
+    snapshot.pinned.in_use += report.pinned.in_use;
+    snapshot.pinned.idle += report.pinned.idle;
+    snapshot.pinned.waiting += report.pinned.waiting;
+    snapshot.pinned.acquired += report.pinned.acquired;
+    snapshot.pinned.opened += report.pinned.opened;
+    snapshot.pinned.timeouts += report.pinned.timeouts;
     for (const auto& link : report.links) add_link(snapshot, row_of(link.endpoint), link);
   }
   if (snapshot.coherence_mode.empty()) snapshot.coherence_mode = "off";
@@ -401,6 +412,7 @@ StatsSnapshot App::collect() {
   snapshot.start_time_unix_ms = started_unix_ms_;
   snapshot.uptime_ms = (tiers::io::boot_us() - started_us_) / 1000;
   snapshot.threads = settings_.threads;
+  snapshot.pinned.max = settings_.upstream.pinned_pool.max;
   snapshot.l1 = cache_.store().stats();
   snapshot.l1_max_bytes = settings_.l1.enabled ? settings_.l1.store.max_bytes : 0;
   const std::int64_t now_ms = tiers::io::boot_us() / 1000;

@@ -227,6 +227,14 @@ void add_clients(FamilyList& out, const StatsSnapshot& s) {
   out.counter("nearcached_clients_closed_total", "Clients closed by nearcached, by reason.")
       .sample(t.clients_closed_idle, {{"reason", "idle"}})
       .sample(t.clients_closed_output, {{"reason", "output"}});
+  out.gauge("nearcached_pinned_connections", "Upstream connections that a client has for itself, or that wait for one.")
+      .sample(s.pinned.in_use, {{"state", "in_use"}})
+      .sample(s.pinned.idle, {{"state", "idle"}});
+  out.gauge("nearcached_pinned_connections_max", "Limit of these.").sample(s.pinned.max);
+  out.gauge("nearcached_pinned_waiting", "Clients that wait for such a connection.").sample(s.pinned.waiting);
+  out.counter("nearcached_pinned_acquired_total", "Times that a client got one.").sample(s.pinned.acquired);
+  out.counter("nearcached_pinned_opened_total", "Such connections opened.").sample(s.pinned.opened);
+  out.counter("nearcached_pinned_timeouts_total", "Clients that waited for one in vain.").sample(s.pinned.timeouts);
   out.gauge("nearcached_buffer_bytes", "Bytes in all client and upstream buffers.").sample(s.buffer_bytes);
   out.gauge("nearcached_buffer_limit_bytes", "Limit of bytes in buffers.").sample(s.buffer_limit_bytes);
   out.counter("nearcached_bytes_total", "Bytes received (in) and sent (out), with clients and with the upstream.")

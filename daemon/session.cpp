@@ -46,6 +46,7 @@ Session::Session(Worker& worker, Shared& shared, int fd)
 }
 
 Session::~Session() {
+  pinned_.reset();
   --identity_->clients;
   worker_.router().detach(*lane_, now_us_);
 }
@@ -76,9 +77,13 @@ std::size_t Session::on_data(std::string_view bytes) {
       closing_ = true;
       break;
     }
-    if (status == ParseStatus::kComplete && !dispatch(parser_.args(), bytes.substr(at, parser_.consumed()))) {
-      stream_.pause();
-      break;
+    if (status == ParseStatus::kComplete) {
+      if (replies_wanted_ == Replies::kSkipNext) replies_wanted_ = Replies::kSkip;
+      if (!dispatch(parser_.args(), bytes.substr(at, parser_.consumed()))) {
+        stream_.pause();
+        break;
+      }
+      if (replies_wanted_ == Replies::kSkip) replies_wanted_ = Replies::kOn;
     }
     at += parser_.consumed();
     asked_us_ = 0;
@@ -98,6 +103,7 @@ bool Session::may_read_on() {
 }
 
 bool Session::on_end_of_input() {
+  if (pinned_ && pinned_->waits()) return false;
   if (replies_.empty() && outside_ == 0 && stream_.out().empty()) return false;
   closing_ = true;
   touched();
@@ -106,6 +112,7 @@ bool Session::on_end_of_input() {
 
 void Session::on_closed(int) {
   closing_ = true;
+  if (pinned_) pinned_->client_gone();
   touched();
 }
 
@@ -118,6 +125,7 @@ void Session::shut(std::string_view reason) {
   }
   closing_ = true;
   stream_.close();
+  if (pinned_) pinned_->client_gone();
   touched();
 }
 
@@ -153,17 +161,29 @@ void Session::end_of_turn() {
   if (stream_.paused() && may_read_on()) stream_.resume();
 }
 
+void Session::push(std::string_view frame) {
+  touched();
+  if (!stream_.is_open()) return;
+  if (mid_reply_) {
+    pushes_.append(frame);
+    queued_bytes_ += frame.size();
+  } else {
+    stream_.out().append(frame);
+  }
+}
+
 std::uint64_t Session::open_place() {
   const std::uint64_t number = replies_.next();
-  replies_.push(Place());
+  replies_.push(Place()).muted = muted();
   return number;
 }
 
 void Session::emit(std::uint64_t number, std::string_view bytes) {
   touched();
-  if (!stream_.is_open()) return;
+  if (!stream_.is_open() || replies_.at(number).muted) return;
   if (number == replies_.first()) {
     stream_.out().append(bytes);
+    mid_reply_ = true;
   } else {
     replies_.at(number).early.append(bytes);
     queued_bytes_ += bytes.size();
@@ -181,9 +201,15 @@ void Session::finish(std::uint64_t number) {
       queued_bytes_ -= place.early.size();
       if (stream_.is_open()) stream_.out().append(place.early);
       place.early = std::string();
+      mid_reply_ = true;
     }
     if (!place.done) return;
     replies_.pop();
+    mid_reply_ = false;
+    if (!pushes_.empty()) {
+      queued_bytes_ -= pushes_.size();
+      stream_.out().append(std::exchange(pushes_, {}));
+    }
   }
   replies_.shrink();
   rerouted_ = false;

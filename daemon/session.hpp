@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "daemon/gather.hpp"
+#include "daemon/pinned_client.hpp"
 #include "daemon/shared.hpp"
 #include "protocol/command_table.hpp"
 #include "protocol/request_parser.hpp"
@@ -69,6 +70,7 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
 
  private:
   friend class Worker;
+  friend class PinnedClient;
   using Args = std::vector<std::string_view>;
   using Command = protocol::Command;
 
@@ -98,6 +100,7 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
     bool unheard_of = false;          // a command that the upstream may not know either
     bool against_all = false;         // counts against all keys in forwarded_
     bool filled_against_all = false;  // the same in filling_
+    bool muted = false;               // CLIENT REPLY: the client wants no answer
     bool done = false;
   };
   // One key of an MGET.
@@ -143,6 +146,8 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   [[nodiscard]] static bool needs_barrier(const Place& place);
   void settle(Place& place);
   void touched();
+  // Bytes that answer nothing (RESP3 pushes, messages to a subscriber), between two replies.
+  void push(std::string_view frame);
   template <class Write>
   void answer(Write write);
   void answer_error(std::string_view text);
@@ -153,6 +158,7 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   // session_dispatch.cpp: false if the command was not taken: it comes again when the session may read on.
   [[nodiscard]] bool dispatch(const Args& args, std::string_view raw);
   [[nodiscard]] bool dispatch_known(const Command& command, const Args& args, std::string_view raw);
+  [[nodiscard]] bool dispatch_shared(const Command& command, const Args& args, std::string_view raw);
   [[nodiscard]] bool dispatch_unknown(const Args& args, std::string_view raw);
   [[nodiscard]] bool forward(const Command& command, const Args& args, std::string_view raw);
   [[nodiscard]] bool split(const Command& command, const Args& args, std::string_view raw);
@@ -163,6 +169,12 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   [[nodiscard]] bool must_wait(const Args& args, std::uint32_t slot);
   [[nodiscard]] bool congested(std::uint32_t slot);
   void touch_keys(Place& place, const Command& command, const Args& args);
+  // A write is about to be sent, or has just been answered: its fence begins, and ends with settle().
+  void begin_fences(const Place& place);
+  void begin_pinned_write(Place& place, Touch touch);
+  // WAIT asks the nodes that this client wrote to.
+  void note_written(std::uint32_t slot);
+  [[nodiscard]] bool wrote_to(std::size_t primary) const;
   [[nodiscard]] std::uint16_t slot_of(std::string_view key) const;
   [[nodiscard]] tiers::upstream::RequestMeta request(const Command& command, std::uint64_t token, std::uint32_t slot);
   // It is about to be sent.
@@ -200,6 +212,8 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   void write_hello(Sink& out) const;
   void auth(const Args& args);
   void client(const Command& command, const Args& args);
+  void client_reply(const Args& args);
+  [[nodiscard]] bool muted() const { return replies_wanted_ == Replies::kOff || replies_wanted_ == Replies::kSkip; }
   void select(const Args& args);
   void reset();
   // Asks the upstream; `then` runs if it agrees, with the place that the reply goes to.
@@ -226,8 +240,17 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
 
   Stall stall_ = Stall::kNone;
   std::uint32_t outside_ = 0;  // answers awaited from outside the data path
-  bool closing_ = false;       // no further requests, close when everything is out
-  bool dirty_ = false;         // on the worker's list for the end of the turn
+  // Of WAIT: primaries of the topology of that version, one bit each. All are meant once the topology changed, or there are
+  // more.
+  std::uint64_t written_ = 0;
+  std::uint64_t written_topology_ = 0;
+  std::unique_ptr<PinnedClient> pinned_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // for what the loop does later
+  std::string pushes_;                                          // that wait for the end of a reply
+  bool mid_reply_ = false;                                      // the oldest reply is out in part
+  enum class Replies : std::uint8_t { kOn, kOff, kSkipNext, kSkip } replies_wanted_ = Replies::kOn;
+  bool closing_ = false;  // no further requests, close when everything is out
+  bool dirty_ = false;    // on the worker's list for the end of the turn
   std::int64_t now_us_ = 0;
   std::uint64_t bytes_in_seen_ = 0;
   std::uint64_t bytes_out_seen_ = 0;
@@ -250,6 +273,7 @@ inline constexpr std::size_t kPartsMax = std::size_t{1} << kPartBits;
 
 template <class Write>
 void Session::answer(Write write) {
+  if (replies_wanted_ != Replies::kOn && muted()) return;
   if (replies_.empty()) {
     write(stream_.out());
   } else {

@@ -34,6 +34,9 @@ CommandClass class_of(Handling handling) {
   return CommandClass::kRefused;
 }
 
+// Of a client that watches keys.
+Handling past_l1_handling(Handling handling) { return handling == Handling::kCachedRead ? Handling::kForward : handling; }
+
 std::string upper(std::string_view lower) {
   std::string result(lower);
   std::transform(result.begin(), result.end(), result.begin(),
@@ -85,6 +88,19 @@ bool Session::dispatch(const Args& args, std::string_view raw) {
 }
 
 bool Session::dispatch_known(const Command& command, const Args& args, std::string_view raw) {
+  if (pinned_ || (command.handling != Handling::kCachedRead && protocol::needs_own_connection(command, args))) {
+    if (!pinned_) pinned_ = std::make_unique<PinnedClient>(*this, worker_);
+    const PinnedClient::Taken taken = pinned_->dispatch(command, args, raw);
+    if (taken == PinnedClient::Taken::kNotNow) return false;
+    if (taken == PinnedClient::Taken::kYes) {
+      worker_.counters().commands[static_cast<std::size_t>(CommandClass::kPinned)].add();
+      return true;
+    }
+  }
+  return dispatch_shared(command, args, raw);
+}
+
+bool Session::dispatch_shared(const Command& command, const Args& args, std::string_view raw) {
   bool taken = true;
   const bool refused = command.handling != Handling::kCachedRead && protocol::needs_own_connection(command, args);
   if (!command.arity_fits(args.size())) {
@@ -93,7 +109,8 @@ bool Session::dispatch_known(const Command& command, const Args& args, std::stri
     answer_error("ERR nearcached: '" + std::string(command.name) +
                  "' needs an upstream connection of its own, which this version does not offer yet");
   } else {
-    switch (command.handling) {
+    const bool past_l1 = pinned_ && pinned_->past_l1();
+    switch (past_l1 ? past_l1_handling(command.handling) : command.handling) {
       case Handling::kCachedRead: taken = read_cached(command, args, raw); break;
       case Handling::kLocal: taken = local(command, args, raw); break;
       case Handling::kSplit: taken = split(command, args, raw); break;
@@ -126,6 +143,7 @@ bool Session::dispatch_unknown(const Args& args, std::string_view raw) {
     // now, what it changed is unknown.
     static constexpr Command kUnknown{"unknown", -1, protocol::kFlagWrite, Handling::kAnyNode, Merge::kNone, 0, 0, 0,
                                       {},        {}};
+    if (pinned_) return dispatch_known(kUnknown, args, raw);
     if (!forward(kUnknown, args, raw)) return false;
     worker_.counters().commands[static_cast<std::size_t>(CommandClass::kUnknown)].add();
     return true;
@@ -179,23 +197,19 @@ void Session::touch_keys(Place& place, const Command& command, const Args& args)
   }
   if (!write && positions.empty() && !command.has(protocol::kFlagReadonly)) return;
   if (forwarded_.empty()) forward_topology_ = worker_.router().topology()->version;
-  tiers::NearCache& cache = shared_.cache;
   if (!write) {
     place.touch = positions.empty() ? Touch::kReadUnknown : Touch::kRead;
   } else if (command.has(protocol::kFlagChangesAllKeys)) {
     place.touch = Touch::kWriteAll;
-    cache.begin_write_all();
+    shared_.cache.begin_write_all();
   } else if (positions.empty() || !protocol::write_keys_known(command)) {
     place.touch = Touch::kWriteUnknown;
     place.unheard_of = command.name == "unknown";
   } else {
     place.touch = Touch::kWrite;
-    if (place.hashes) {
-      for (const std::uint64_t hash : *place.hashes) cache.begin_write(hash, worker_.counters());
-    } else {
-      cache.begin_write(place.hash, worker_.counters());
-    }
+    begin_fences(place);
   }
+  if (write) note_written(positions.empty() ? kNoSlot : std::uint32_t{slot_of(args[positions[0]])});
   // It goes to a node, not to a slot: should it have to wait there, what follows would overtake it.
   if (place.touch == Touch::kWriteAll || place.touch == Touch::kWriteUnknown) stall_ = Stall::kUntilEmpty;
   const bool one_key = positions.size() == 1 && (place.touch == Touch::kRead || place.touch == Touch::kWrite);
@@ -205,6 +219,41 @@ void Session::touch_keys(Place& place, const Command& command, const Args& args)
     forwarded_.add_all();
     place.against_all = true;
   }
+}
+
+void Session::begin_fences(const Place& place) {
+  if (place.hashes) {
+    for (const std::uint64_t hash : *place.hashes) shared_.cache.begin_write(hash, worker_.counters());
+  } else {
+    shared_.cache.begin_write(place.hash, worker_.counters());
+  }
+}
+
+// Writes of a pinned connection: they count against all keys, what follows waits for their answer anyway.
+void Session::begin_pinned_write(Place& place, Touch touch) {
+  if (forwarded_.empty()) forward_topology_ = worker_.router().topology()->version;
+  place.touch = touch;
+  if (touch == Touch::kWriteAll) shared_.cache.begin_write_all();
+  if (touch == Touch::kWrite) begin_fences(place);
+  forwarded_.add_all();
+  place.against_all = true;
+}
+
+void Session::note_written(std::uint32_t slot) {
+  constexpr std::uint64_t kAll = ~std::uint64_t{0};
+  constexpr std::size_t kBits = 64;
+  const auto& topology = *worker_.router().topology();
+  if (written_ != 0 && written_topology_ != topology.version) written_ = kAll;
+  written_topology_ = topology.version;
+  const std::uint16_t owner = slot == kNoSlot ? tiers::upstream::Topology::kNoNode : topology.owner[slot];
+  written_ |= owner < kBits ? std::uint64_t{1} << owner : kAll;
+}
+
+bool Session::wrote_to(std::size_t primary) const {
+  constexpr std::size_t kBits = 64;
+  if (written_ == 0) return false;
+  const bool same = written_topology_ == worker_.router().topology()->version;
+  return !same || primary >= kBits || (written_ >> primary & 1) != 0;
 }
 
 bool Session::forward(const Command& command, const Args& args, std::string_view raw) {
@@ -227,6 +276,7 @@ bool Session::forward(const Command& command, const Args& args, std::string_view
 }
 
 bool Session::split(const Command& command, const Args& args, std::string_view raw) {
+  if (pinned_ && pinned_->past_l1()) return forward_parts(command, args, raw);
   if (shared_.cache.enabled() && protocol::cacheable(command, args)) return read_cached(command, args, raw);
   const bool readable = command.merge == Merge::kByKey && shared_.cache.enabled() && args.size() <= kPartsMax;
   return readable ? read_many(command, args, raw) : forward_parts(command, args, raw);

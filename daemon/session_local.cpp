@@ -213,6 +213,8 @@ void Session::select(const Args& args) {
 }
 
 void Session::reset() {
+  if (pinned_) pinned_->reset();
+  replies_wanted_ = Replies::kOn;
   name_.clear();
   become(shared_.identities.configured(), RespVersion::kResp2);
   answer([](auto& out) { protocol::append_simple(out, "RESET"); });
@@ -228,6 +230,19 @@ std::string Session::client_line() const {
   return line;
 }
 
+void Session::client_reply(const Args& args) {
+  if (protocol::equal_ignoring_case(args[2], "on")) {
+    replies_wanted_ = Replies::kOn;
+    answer([](auto& out) { protocol::append_simple(out, "OK"); });
+  } else if (protocol::equal_ignoring_case(args[2], "off")) {
+    replies_wanted_ = Replies::kOff;
+  } else if (protocol::equal_ignoring_case(args[2], "skip")) {
+    if (replies_wanted_ != Replies::kOff) replies_wanted_ = Replies::kSkipNext;
+  } else {
+    answer_error("ERR syntax error");
+  }
+}
+
 void Session::client(const Command& command, const Args& args) {
   const std::string_view name = command.name;
   const auto ok = [this] { answer([](auto& out) { protocol::append_simple(out, "OK"); }); };
@@ -241,6 +256,8 @@ void Session::client(const Command& command, const Args& args) {
         protocol::append_bulk(out, name_);
       }
     });
+  } else if (name == "client|reply") {
+    client_reply(args);
   } else if (name == "client|info") {
     answer_text(client_line());
   } else if (name == "client|setname") {

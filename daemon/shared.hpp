@@ -13,6 +13,7 @@
 #include "tiers/near_cache.hpp"
 #include "tiers/upstream/control_plane.hpp"
 #include "tiers/upstream/identity.hpp"
+#include "tiers/upstream/pinned_pool.hpp"
 
 namespace nearcached::daemon {
 
@@ -26,6 +27,7 @@ struct Shared {
   tiers::io::Resolver& resolver;
   StatsSource stats;
   const bool publishes = false;  // peers may hear of writes over the bus: each is published
+  tiers::upstream::PinnedBudget pinned_budget{};
   std::atomic<std::uint64_t> next_client_id{1};
   std::atomic<bool> own_writes_untold{false};   // some node's changes are, or were, heard of by other ways than tracking
   std::atomic<bool> over_buffer_budget{false};  // all buffers together are over limits.buffer_bytes

@@ -128,6 +128,15 @@ void write_clients(JsonWriter& json, const StatsSnapshot& s) {
   json.field("bytes", s.buffer_bytes);
   json.field("limit_bytes", s.buffer_limit_bytes);
   json.close();
+  json.open("pinned");
+  json.field("in_use", s.pinned.in_use);
+  json.field("idle", s.pinned.idle);
+  json.field("waiting", s.pinned.waiting);
+  json.field("max", s.pinned.max);
+  json.field("acquired", s.pinned.acquired);
+  json.field("opened", s.pinned.opened);
+  json.field("timeouts", s.pinned.timeouts);
+  json.close();
 }
 
 void write_upstream(JsonWriter& json, const StatsSnapshot& s) {

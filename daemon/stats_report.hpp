@@ -44,6 +44,17 @@ struct WorkerRow {
 // so the three can't disagree on what a number means. Plain data that owns all it holds: made by whoever may look at the
 // workers, then passed by value to any thread. Taking one costs a few microseconds per worker; it is made per scrape, never
 // per request.
+// Upstream connections that clients have for themselves, of all workers.
+struct PinnedRow {
+  std::uint64_t in_use = 0;
+  std::uint64_t idle = 0;
+  std::uint64_t waiting = 0;  // clients that wait for one
+  std::uint64_t max = 0;
+  std::uint64_t acquired = 0;
+  std::uint64_t opened = 0;
+  std::uint64_t timeouts = 0;  // clients that waited in vain
+};
+
 struct StatsSnapshot {
   std::string version;  // "0.1.0"
   std::string build;    // compiler and build type, free text
@@ -68,6 +79,8 @@ struct StatsSnapshot {
   std::uint64_t clients_max = 0;
   std::uint64_t buffer_bytes = 0;  // all client and upstream buffers
   std::uint64_t buffer_limit_bytes = 0;
+
+  PinnedRow pinned;
 };
 
 using StatsSource = std::function<StatsSnapshot()>;

@@ -31,6 +31,7 @@ Worker::Worker(std::uint32_t index, Shared& shared, WorkerOptions options)
       shared_(shared),
       router_(loop_, shared.resolver, counters_, with_announcer(options)),
       fills_(index, loop_, shared.resolver, shared.cache, counters_, std::move(options.fills)),
+      pinned_(loop_, shared.resolver, options.pinned, shared.pinned_budget),
       audit_in_(shared.settings.coherence.audit_one_in) {
   if (options.bus) {
     const std::int64_t timeout_us = shared.settings.upstream.command_timeout.count() * 1000;
@@ -132,6 +133,7 @@ void Worker::end_turn() {
     fills_.flush();
   }
   router_.flush();
+  pinned_.flush();
 }
 
 void Worker::tick() {
@@ -142,6 +144,7 @@ void Worker::tick() {
   router_.tick(now_us);
   if (shared_.cache.enabled()) fills_.tick(now_us);
   if (quarantine_) quarantine_->tick(now_us);
+  pinned_.tick(now_us);
   std::vector<Session*> congested;
   congested.swap(congested_);
   for (Session* session : congested) session->retry_congested();
@@ -212,6 +215,7 @@ void Worker::renew_report() {
   WorkerReport report;
   router_.traffic(report.traffic);
   fills_.links(report.links);
+  report.pinned = pinned_.counts();
   const std::lock_guard lock(report_mutex_);
   report_ = std::move(report);
 }

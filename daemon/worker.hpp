@@ -20,6 +20,7 @@
 #include "tiers/fill_service.hpp"
 #include "tiers/insight/counters.hpp"
 #include "tiers/io/event_loop.hpp"
+#include "tiers/upstream/pinned_pool.hpp"
 #include "tiers/upstream/router.hpp"
 
 namespace nearcached::daemon {
@@ -27,6 +28,7 @@ namespace nearcached::daemon {
 struct WorkerOptions {
   tiers::upstream::RouterOptions router;
   tiers::FillServiceOptions fills;
+  tiers::upstream::PinnedPoolOptions pinned;
   std::optional<tiers::BusPublisherOptions> bus;     // given: writes are published
   std::atomic<std::uint32_t>* bus_epochs = nullptr;  // of the process
 };
@@ -36,6 +38,7 @@ struct WorkerOptions {
 struct WorkerReport {
   std::vector<tiers::upstream::NodeTraffic> traffic;
   std::vector<tiers::FillLinkRow> links;
+  tiers::upstream::PinnedPoolCounts pinned;
 };
 
 // Everything in here is confined to the worker's thread, but for adopt(), set_topology(), drain(), stop(), which go through
@@ -64,6 +67,7 @@ class Worker {
   [[nodiscard]] tiers::io::EventLoop& loop() { return loop_; }
   [[nodiscard]] tiers::upstream::Router& router() { return router_; }
   [[nodiscard]] tiers::FillService& fills() { return fills_; }
+  [[nodiscard]] tiers::upstream::PinnedPool& pinned() { return pinned_; }
   [[nodiscard]] tiers::insight::Counters& counters() { return counters_; }
   [[nodiscard]] std::vector<std::uint32_t>& positions() { return positions_; }  // scratch of one dispatch
   [[nodiscard]] std::string& encoded() { return encoded_; }                     // scratch of one dispatch
@@ -108,6 +112,7 @@ class Worker {
   tiers::io::EventLoop loop_;
   tiers::upstream::Router router_;
   tiers::FillService fills_;
+  tiers::upstream::PinnedPool pinned_;
   std::optional<tiers::BusQuarantine> quarantine_;
   std::vector<std::unique_ptr<Session>> sessions_;
   std::vector<Session*> dirty_;

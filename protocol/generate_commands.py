@@ -165,6 +165,7 @@ OVERRIDES = {
     "client|getname": ("kLocal", "kNone", OWN_ANSWER),
     "client|id": ("kLocal", "kNone", OWN_ANSWER),
     "client|info": ("kLocal", "kNone", OWN_ANSWER),
+    "client|reply": ("kLocal", "kNone", OWN_ANSWER),
     "client|setinfo": ("kLocal", "kNone", OWN_ANSWER),
     "client|setname": ("kLocal", "kNone", OWN_ANSWER),
 
@@ -173,7 +174,6 @@ OVERRIDES = {
     "client|getredir": ("kPinned", "kNone", OWN_CONNECTION_STATE),
     "client|no-evict": ("kPinned", "kNone", OWN_CONNECTION_STATE),
     "client|no-touch": ("kPinned", "kNone", OWN_CONNECTION_STATE),
-    "client|reply": ("kPinned", "kNone", OWN_CONNECTION_STATE),
     "client|tracking": ("kPinned", "kNone", OWN_CONNECTION_STATE),
     "client|trackinginfo": ("kPinned", "kNone", OWN_CONNECTION_STATE),
     "discard": ("kPinned", "kNone", TRANSACTION),

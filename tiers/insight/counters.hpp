@@ -37,9 +37,19 @@ class Histogram {
   Counter sum_us;
 };
 
-enum class CommandClass : std::uint8_t { kLocal, kCachedRead, kForward, kSplit, kFanOut, kAnyNode, kRefused, kUnknown };
-inline constexpr std::array<std::string_view, 8> kCommandClassNames = {"local",   "cached_read", "forward", "split",
-                                                                       "fan_out", "any_node",    "refused", "unknown"};
+enum class CommandClass : std::uint8_t {
+  kLocal,
+  kCachedRead,
+  kForward,
+  kSplit,
+  kFanOut,
+  kAnyNode,
+  kPinned,
+  kRefused,
+  kUnknown
+};
+inline constexpr std::array<std::string_view, 9> kCommandClassNames = {
+    "local", "cached_read", "forward", "split", "fan_out", "any_node", "pinned", "refused", "unknown"};
 
 // Why a read that could have been a hit was not one.
 enum class MissReason : std::uint8_t {

@@ -47,7 +47,9 @@ void Stream::close() {
 
 void Stream::update_interest() {
   if (fd_ < 0 || connecting_) return;
-  const std::uint32_t wanted = (paused_ ? 0u : std::uint32_t{EPOLLIN}) | (want_write_ ? std::uint32_t{EPOLLOUT} : 0u);
+  const std::uint32_t when_paused = mind_hangup_ ? std::uint32_t{EPOLLRDHUP} : 0u;
+  const std::uint32_t wanted =
+      (paused_ ? when_paused : std::uint32_t{EPOLLIN}) | (want_write_ ? std::uint32_t{EPOLLOUT} : 0u);
   if (wanted == interest_) return;
   interest_ = wanted;
   loop_.rewatch(fd_, *this, interest_);
@@ -83,6 +85,11 @@ void Stream::acknowledge(std::size_t n) {
 
 void Stream::pause() {
   paused_ = true;
+  update_interest();
+}
+
+void Stream::mind_hangup(bool mind) {
+  mind_hangup_ = mind;
   update_interest();
 }
 
@@ -124,7 +131,7 @@ void Stream::on_events(std::uint32_t events) {
   }
   if ((events & EPOLLIN) != 0 && !paused_) {
     read_once();
-  } else if ((events & (EPOLLERR | EPOLLHUP)) != 0) {
+  } else if ((events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP)) != 0) {
     // Paused: nothing can be read or written any more, and the event would come again for ever.
     close();
     owner_.on_closed(0);

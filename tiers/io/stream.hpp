@@ -63,6 +63,9 @@ class Stream final : public EventHandler {
   // Hands unconsumed bytes to the owner again, then reads on.
   void resume();
   [[nodiscard]] bool paused() const { return paused_; }
+  // While it is paused the peer's end of input is not seen. With this it is, and the stream is closed: for owners that wait
+  // for something that may never come.
+  void mind_hangup(bool mind);
   // Sized ahead for one large message.
   void expect(std::size_t bytes) { expected_ = bytes; }
   [[nodiscard]] int fd() const { return fd_; }
@@ -85,6 +88,7 @@ class Stream final : public EventHandler {
   bool want_write_ = false;
   bool delivering_ = false;
   bool ended_ = false;
+  bool mind_hangup_ = false;
   bool retain_ = false;
   std::size_t sent_ = 0;
   std::size_t expected_ = 0;

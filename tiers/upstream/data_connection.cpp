@@ -9,6 +9,7 @@
 
 #include "tiers/coherence/rules.hpp"
 #include "tiers/io/clock.hpp"
+#include "tiers/upstream/greeting.hpp"
 
 namespace nearcached::tiers::upstream {
 namespace {
@@ -93,25 +94,9 @@ void DataConnection::connect_to(const std::vector<io::SocketAddress>& addresses)
 void DataConnection::on_connected() {
   state_ = State::kGreeting;
   const std::int64_t now_us = io::boot_us();
-  const Credentials& who = options_.identity->credentials;
-  std::vector<std::vector<std::string_view>> greeting;
-  const std::string database = std::to_string(options_.database);
-  const std::string_view user = who.user.empty() ? std::string_view("default") : std::string_view(who.user);
-  if (options_.version == protocol::RespVersion::kResp3) {
-    greeting.push_back({"HELLO", "3"});
-    if (!who.empty()) greeting.back().insert(greeting.back().end(), {"AUTH", user, who.password});
-  } else if (!who.empty()) {
-    greeting.push_back({"AUTH", who.password});
-    if (!who.user.empty()) greeting.back().insert(greeting.back().begin() + 1, user);
-  }
-  if (options_.database != 0) greeting.push_back({"SELECT", database});
-  greetings_left_ = greeting.size();
-  std::string bytes;
-  for (const auto& command : greeting) {
-    bytes.clear();
-    protocol::append_command(bytes, command);
-    enqueue({}, bytes, Role::kGreeting, now_us);
-  }
+  const std::vector<std::string> commands = greeting(options_.identity->credentials, options_.version, options_.database);
+  greetings_left_ = commands.size();
+  for (const std::string& command : commands) enqueue({}, command, Role::kGreeting, now_us);
   if (greetings_left_ == 0) become_ready(now_us);
   flush();
 }

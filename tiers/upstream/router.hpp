@@ -83,6 +83,8 @@ class Router final : public DataConnectionOwner {
   // What the connection to the slot's node shows of it at this moment; nothing: there is none.
   [[nodiscard]] const DataConnection* connection_for(const Lane& lane, std::uint32_t slot) const;
 
+  // Somebody was told that the topology is another.
+  void request_refresh() const { options_.request_refresh(); }
   // The process ends: nothing is sent any more.
   void farewell(std::int64_t now_us);
   void flush();
