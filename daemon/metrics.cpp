@@ -25,9 +25,9 @@ using prometheus::MetricType;
 using Label = ClientMetric::Label;
 
 // Labels that metrics carry themselves: a constant label of that name would make a scrape invalid.
-constexpr std::array<std::string_view, 14> kOwnLabels = {"class", "reason",    "source", "result",  "node",
-                                                         "kind",  "direction", "side",   "mode",    "worker",
-                                                         "le",    "version",   "build",  "quantile"};
+constexpr std::array<std::string_view, 15> kOwnLabels = {"class",  "state", "reason",    "source", "result",
+                                                         "node",   "kind",  "direction", "side",   "mode",
+                                                         "worker", "le",    "version",   "build",  "quantile"};
 
 // Collects families; a sample goes to the family opened last.
 class FamilyList {

@@ -22,7 +22,7 @@ class PinnedOwner : public ReplySink {
  public:
   // A whole frame that answers nothing: a push of RESP3, a confirmation or message of RESP2, an error nobody waits for.
   virtual void on_push(PinnedConnection& from, std::string_view frame) = 0;
-  // It broke, behind on_failure for all that was unanswered. To be given back, or destroyed, later.
+  // It broke, behind on_failure for all that was unanswered. To be given back to its pool, later.
   virtual void on_lost(PinnedConnection& connection, std::string_view why) = 0;
 
  protected:

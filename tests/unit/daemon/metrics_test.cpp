@@ -52,7 +52,8 @@ TEST_CASE("the format checker of these tests refuses what Prometheus or its lint
 
 const std::map<std::string, double> kExpectedSamples = {
     {"nearcached_commands_total{class=\"local\"}", 100},
-    {"nearcached_commands_total{class=\"unknown\"}", 107},
+    {"nearcached_commands_total{class=\"pinned\"}", 106},
+    {"nearcached_commands_total{class=\"unknown\"}", 108},
     {"nearcached_protocol_errors_total", 164},
     {"nearcached_l1_hits_total", 110},
     {"nearcached_l1_stale_hits_total", 111},

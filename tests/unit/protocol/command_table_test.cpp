@@ -406,7 +406,7 @@ TEST_CASE("commands without keys go to any node") {
 TEST_CASE("commands that change or need the state of a connection get one of their own") {
   for (const std::string_view name : {"multi", "exec", "discard", "watch", "unwatch", "subscribe", "psubscribe",
                                       "ssubscribe", "unsubscribe", "punsubscribe", "sunsubscribe", "monitor", "wait",
-                                      "client|tracking", "client|reply", "client|caching", "client|no-touch", "client"}) {
+                                      "client|tracking", "client|caching", "client|no-touch", "client"}) {
     CHECK(handled(name, Handling::kPinned));
     CHECK(needs_own_connection(command_named(name), {}));
   }

@@ -88,7 +88,7 @@ TEST_CASE("arrays are summed element by element") {
   for (std::size_t i = 0; i < totals.commands.size(); ++i) CHECK(totals.commands[i] == 2 * (i + 1));
   for (std::size_t i = 0; i < totals.l1_misses.size(); ++i) CHECK(totals.l1_misses[i] == 20 * (i + 1));
   for (std::size_t i = 0; i < totals.invalidations.size(); ++i) CHECK(totals.invalidations[i] == 200 * (i + 1));
-  CHECK(totals.commands_total() == 72);
+  CHECK(totals.commands_total() == 90);
   CHECK(totals.l1_misses_total() == 420);       // 20 * (1 + ... + 6)
   CHECK(totals.invalidations_total() == 5600);  // 200 * (1 + ... + 7)
 }
