@@ -51,6 +51,8 @@ Session::~Session() {
   worker_.router().detach(*lane_, now_us_);
 }
 
+bool Session::idle() const { return replies_.empty() && (!pinned_ || !pinned_->waits()); }
+
 void Session::touched() {
   if (!std::exchange(dirty_, true)) worker_.remember(*this);
 }

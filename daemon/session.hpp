@@ -65,7 +65,7 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   // Of that what does not lie in the worker's buffer pool.
   [[nodiscard]] std::size_t heap_bytes() const { return queued_bytes_ + parser_.memory_bytes(); }
   [[nodiscard]] std::int64_t last_active_us() const { return now_us_; }
-  [[nodiscard]] bool idle() const { return replies_.empty(); }
+  [[nodiscard]] bool idle() const;
   [[nodiscard]] bool is_open() const { return stream_.is_open(); }
 
  private:

@@ -221,8 +221,10 @@ class Started(unittest.TestCase):
 
     def test_silent_clients_are_closed_and_busy_ones_are_not(self):
         sidecar = self.sidecar(cluster.url, {"limits.idle_timeout": "1s"})
-        silent, busy = sidecar.client(), sidecar.client()
+        silent, busy, subscriber, blocked = (sidecar.client() for _ in range(4))
         silent.call("PING")
+        subscriber.call("SUBSCRIBE", "c")
+        blocked.send("BLPOP", "never", 3)
         until = time.monotonic() + 2.6
         while time.monotonic() < until:
             busy.call("PING")
@@ -230,7 +232,10 @@ class Started(unittest.TestCase):
         self.assertEqual(silent.read_until_closed(), b"")
         self.assertEqual(busy.call("PING"), b"PONG")
         self.assertEqual(sidecar.metric("nearcached_clients_closed_total", reason="idle"), 1)
-        busy.close()
+        self.assertEqual(subscriber.call("PING"), [b"pong", b""])
+        self.assertIsNone(blocked.read())
+        for client in (busy, subscriber, blocked):
+            client.close()
 
 
 class Stopped(unittest.TestCase):

@@ -271,6 +271,39 @@ class Blocking(unittest.TestCase):
             for client in clients:
                 client.close()
 
+    def test_a_thousand_subscribers_and_a_thousand_blockers_cost_bounded_connections(self):
+        sidecar = self.both.sidecar
+        with Client(self.both.upstream.address) as direct:
+            def upstream_clients():
+                return int(direct.call("INFO", "clients").split(b"connected_clients:")[1].split()[0])
+            before = upstream_clients()
+            clients = [sidecar.client() for _ in range(2000)]
+            try:
+                for i, client in enumerate(clients):
+                    if i % 2:
+                        client.send("SUBSCRIBE", f"crowd {i}")
+                    else:
+                        client.send("BLPOP", f"crowd {i}", 0)
+                served = sum(self.limit_not_met(client) for client in clients[1::2])
+                eventually(lambda: sidecar.metric("nearcached_pinned_waiting") == 0, "all are served or refused")
+                self.assertLessEqual(upstream_clients() - before, 40)
+                self.assertLess(served, 41)
+                self.assertEqual(sidecar.metric("nearcached_pinned_connections", state="in_use"), 40)
+                with sidecar.client() as busy:
+                    self.assertEqual(busy.call("SET", "unhindered", "1"), b"OK")
+            finally:
+                for client in clients:
+                    client.close()
+        eventually(lambda: sidecar.metric("nearcached_pinned_connections", state="in_use") == 0, "given up")
+
+    def limit_not_met(self, subscriber):
+        reply = subscriber.read()
+        if isinstance(reply, ReplyError):
+            self.assertIn("upstream.pinned_pool.max", str(reply))
+            return False
+        self.assertEqual(reply[0], b"subscribe")
+        return True
+
     def test_others_are_served_while_many_block(self):
         sidecar = self.both.sidecar
         clients = [sidecar.client() for _ in range(30)]
