@@ -346,7 +346,7 @@ std::vector<Key> limit_size_keys() {
           [](auto& s) -> auto& { return s.limits.buffer_bytes; }),
       quantity_key(
           kInteger, "limits.identities", {.min = 1, .max = 4096},
-          "Users (name and password) with upstream connections of their own.",
+          "Users (name, password and selected database) with upstream connections of their own.",
           [](auto& s) -> auto& { return s.limits.identities; }),
   };
 }

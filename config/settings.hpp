@@ -94,7 +94,7 @@ struct Limits {
   std::size_t output_pause_bytes = 1u << 20;  // unread replies of one client above which its requests are not read
   std::size_t pipeline = 4096;                // unanswered requests of one client above which its requests are not read
   std::size_t buffer_bytes = 0;  // all client and upstream buffers; 0 = auto: a quarter of the memory limit, 64MB..1GB
-  std::size_t identities = 64;   // users (user, password) with connections of their own
+  std::size_t identities = 64;   // (user, password, database) with connections of their own
   milliseconds idle_timeout{0};  // 0: never
   milliseconds tcp_keepalive{300'000};    // 0: off
   milliseconds shutdown_timeout{10'000};  // SIGTERM: what is in flight may take this long

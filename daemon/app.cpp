@@ -140,7 +140,8 @@ App::App(const config::Settings& settings, const config::ContainerLimits& limits
       started_unix_ms_(unix_ms()),
       bus_publisher_(random_id()),
       cache_(cache_options(settings_)),
-      identities_(settings_.limits.identities, config::resolved_credentials(settings_.upstream)) {
+      identities_(settings_.limits.identities, config::resolved_credentials(settings_.upstream),
+                  settings_.upstream.url.database) {
   raise_descriptor_limit();
   log::info("starting", {{"version", NEARCACHED_VERSION},
                          {"threads", settings_.threads},
@@ -180,7 +181,6 @@ WorkerOptions App::worker_options() {
   WorkerOptions options;
   options.router.seeds = upstream.url.endpoints;
   options.router.cluster = upstream.url.kind == config::UpstreamKind::kCluster;
-  options.router.database = upstream.url.database;
   options.router.connect_timeout_us = upstream.connect_timeout.count() * 1000;
   options.router.command_timeout_us = upstream.command_timeout.count() * 1000;
   options.router.pending_max = upstream.pending_max;
@@ -192,7 +192,6 @@ WorkerOptions App::worker_options() {
   options.pinned.min = upstream.pinned_pool.min;
   options.pinned.acquire_timeout_us = upstream.pinned_pool.acquire_timeout.count() * 1000;
   options.pinned.connect_timeout_us = options.router.connect_timeout_us;
-  options.pinned.database = options.router.database;
   if (publishes(settings_.coherence)) {
     tiers::BusPublisherOptions bus;
     bus.channel = settings_.coherence.bus.channel;
@@ -208,7 +207,6 @@ WorkerOptions App::worker_options() {
   };
   options.fills.link.cluster = options.router.cluster;
   options.fills.link.swapdb_never = upstream.swapdb_never;
-  options.fills.link.database = upstream.url.database;
   options.fills.link.sources = change_sources(settings_.coherence);
   options.fills.link.ttl_is_bound = settings_.coherence.mode == config::CoherenceMode::kTtl;
   options.fills.link.bus_channel = settings_.coherence.bus.channel;

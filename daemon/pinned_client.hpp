@@ -61,6 +61,8 @@ class PinnedClient final : public tiers::upstream::PinnedOwner {
   [[nodiscard]] bool past_l1() const { return transaction_ != nullptr; }
   // The client has gone or goes; what it alone would wait for is given up.
   void client_gone();
+  // SELECT while keys are watched: on their connection, which answers the reply of that number. False: there is none.
+  [[nodiscard]] bool select(std::uint64_t number, std::uint32_t database);
   // RESET: no transaction, no subscriptions.
   void reset();
   // The client waits for something that may never come: it is not idle, and its going must be seen.
@@ -92,6 +94,7 @@ class PinnedClient final : public tiers::upstream::PinnedOwner {
     bool lost = false;      // nobody knows any more whether the watched keys changed
     bool restart = false;   // to be begun anew, elsewhere
     bool left = false;      // the node it was begun at
+    bool selected = false;  // the connection is in another database than it came in
     bool writes_all = false;
     bool writes_unknown = false;
     std::uint32_t slot = 0xffffffff;

@@ -73,6 +73,17 @@ PinnedClient::Taken PinnedClient::watch(const Command& command, const Args& args
   return Taken::kYes;
 }
 
+bool PinnedClient::select(std::uint64_t number, std::uint32_t database) {
+  PinnedConnection* connection = transaction_ ? find(transaction_->node) : nullptr;
+  if (connection == nullptr) return false;
+  const std::string wanted = std::to_string(database);
+  std::string command;
+  protocol::append_command(command, {"SELECT", wanted});
+  transaction_->selected = true;
+  connection->send(make_token(number, 0), command, tiers::io::boot_us() + session_.command_timeout_us());
+  return true;
+}
+
 PinnedClient::Taken PinnedClient::unwatch() {
   if (!session_.replies_.empty()) return wait_until_empty();
   end_with("+OK\r\n");
@@ -105,8 +116,9 @@ void PinnedClient::end_transaction(bool clean) {
   if (transaction_) {
     for (const Queued& queued : transaction_->queued) session_.queued_bytes_ -= queued.bytes.size();
   }
+  const bool as_it_came = !transaction_ || !transaction_->selected;
   transaction_.reset();
-  release(clean);
+  release(clean && as_it_came);
   refusal_.clear();
 }
 
@@ -211,6 +223,7 @@ void PinnedClient::on_queued_reply(std::uint64_t token, std::string_view line) {
       return;
     }
   }
+  if (t != nullptr && t->selected && line.starts_with('-')) t->spoiled = true;
   session_.on_reply(token, line, true);
 }
 

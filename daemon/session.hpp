@@ -214,12 +214,16 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   void client(const Command& command, const Args& args);
   void client_reply(const Args& args);
   [[nodiscard]] bool muted() const { return replies_wanted_ == Replies::kOff || replies_wanted_ == Replies::kSkip; }
-  void select(const Args& args);
   void reset();
   // Asks the upstream; `then` runs if it agrees, with the place that the reply goes to.
   void authenticate(tiers::upstream::Credentials credentials, std::function<void(std::uint64_t)> then);
   void become(const tiers::upstream::IdentityPtr& identity, protocol::RespVersion version);
   [[nodiscard]] std::string client_line() const;
+
+  // session_databases.cpp: SELECT.
+  [[nodiscard]] bool select(const Args& args);
+  void ask_for_database(std::int64_t wanted);
+  void enter_database(std::uint64_t number, const tiers::upstream::IdentityPtr& identity);
 
   Worker& worker_;
   Shared& shared_;
@@ -270,6 +274,10 @@ inline constexpr std::size_t kPartsMax = std::size_t{1} << kPartBits;
 }
 [[nodiscard]] constexpr std::uint64_t token_number(std::uint64_t token) { return token >> kPartBits; }
 [[nodiscard]] constexpr std::uint64_t token_part(std::uint64_t token) { return token & ((1u << kPartBits) - 1); }
+
+// To who would be one identity more than limits.identities.
+inline constexpr std::string_view kTooManyIdentities =
+    "ERR nearcached: too many different users and databases (limits.identities)";
 
 template <class Write>
 void Session::answer(Write write) {

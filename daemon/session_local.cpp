@@ -45,7 +45,7 @@ bool Session::local(const Command& command, const Args& args, std::string_view r
   } else if (name == "auth") {
     auth(args);
   } else if (name == "select") {
-    select(args);
+    return select(args);
   } else if (name == "reset") {
     reset();
   } else if (name == "quit") {
@@ -172,8 +172,8 @@ void Session::authenticate(Credentials credentials, std::function<void(std::uint
       if (stall_ == Stall::kAsked) stall_ = Stall::kNone;
       tiers::upstream::IdentityPtr identity;
       if (error.empty()) {
-        identity = shared_.identities.obtain(credentials);
-        if (!identity) error = "ERR nearcached: too many different users (limits.identities)";
+        identity = shared_.identities.obtain(credentials, identity_->database);
+        if (!identity) error = kTooManyIdentities;
       }
       if (identity) {
         shared_.control.learn_credentials(credentials);
@@ -199,19 +199,6 @@ void Session::become(const tiers::upstream::IdentityPtr& identity, RespVersion v
   lane_ = &worker_.router().attach(identity_, version_);
 }
 
-void Session::select(const Args& args) {
-  std::uint32_t wanted = 0;
-  const auto [end, error] = std::from_chars(args[1].data(), args[1].data() + args[1].size(), wanted);
-  const std::uint32_t served = shared_.settings.upstream.url.database;
-  if (error != std::errc() || end != args[1].data() + args[1].size()) {
-    answer_error("ERR value is not an integer or out of range");
-  } else if (wanted == served) {
-    answer([](auto& out) { protocol::append_simple(out, "OK"); });
-  } else {
-    answer_error("ERR nearcached: only database " + std::to_string(served) + " is served (upstream.url)");
-  }
-}
-
 void Session::reset() {
   if (pinned_) pinned_->reset();
   replies_wanted_ = Replies::kOn;
@@ -222,7 +209,7 @@ void Session::reset() {
 
 std::string Session::client_line() const {
   std::string line = "id=" + std::to_string(id_) + " addr=" + peer_ + " fd=" + std::to_string(stream_.fd()) +
-                     " name=" + name_ + " db=" + std::to_string(shared_.settings.upstream.url.database) +
+                     " name=" + name_ + " db=" + std::to_string(identity_->database) +
                      " resp=" + (version_ == RespVersion::kResp3 ? "3" : "2") + " user=";
   const std::string& user = identity_->credentials.user;
   line += user.empty() ? std::string_view("default") : std::string_view(user);

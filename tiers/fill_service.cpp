@@ -71,6 +71,7 @@ class FillService::Link final : public coherence::FillLinkEvents {
   static coherence::FillLinkOptions link_options(const FillService& service, const upstream::Identity& identity) {
     coherence::FillLinkOptions options = service.options_.link;
     options.credentials = identity.credentials;
+    options.database = identity.database;
     return options;
   }
 

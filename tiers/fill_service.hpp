@@ -31,7 +31,7 @@ class FillSink {
 };
 
 struct FillServiceOptions {
-  coherence::FillLinkOptions link;  // but for the credentials, which are each identity's own
+  coherence::FillLinkOptions link;  // but for what is each identity's own: credentials, database
   std::int64_t connect_timeout_us = 1'000'000;
   // Called on the owning worker's thread when a link changes its state: node, identity, link.
   std::function<void(const upstream::Endpoint&, std::uint32_t, const coherence::FillLink&)> on_state;

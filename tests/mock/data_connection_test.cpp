@@ -32,9 +32,8 @@ class Bench final : public DataConnectionOwner {
   explicit Bench(const Endpoint& endpoint, const Given& given = {}) {
     DataConnectionOptions options;
     options.endpoint = endpoint;
-    options.identity = std::make_shared<const Identity>(1u, given.credentials);
+    options.identity = std::make_shared<const Identity>(1u, given.credentials, given.database);
     options.version = given.version;
-    options.database = given.database;
     options.connect_timeout_us = given.connect_timeout_us;
     options.command_timeout_us = kTimeout;
     connection = std::make_unique<DataConnection>(thread.loop, resolver, counters, options, *this);

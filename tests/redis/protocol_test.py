@@ -259,12 +259,6 @@ class AnsweredHere(Case):
                                  ("SELECT", 0),
                                  ("SELECT", "x"), ("SELECT",), ("ping",), ("PiNg",), protocol=protocol)
 
-    def test_another_database_is_refused_and_the_connection_goes_on(self):
-        client = self.client()
-        with self.assertRaises(ReplyError):
-            client.call("SELECT", 1)
-        self.assertEqual(client.call("PING"), b"PONG")
-
     def test_quit_says_ok_and_closes_also_with_more_in_the_pipeline(self):
         self.assertEqual(exchange(sidecar.address, encode("PING") + encode("QUIT") + encode("PING"), half_close=False),
                          b"+PONG\r\n+OK\r\n")

@@ -162,6 +162,7 @@ void ControlPlane::stop() {
 
 void ControlPlane::request_refresh() { impl_->request_refresh(); }
 void ControlPlane::check_auth(Credentials, AuthHandler handler) { handler({}); }
+void ControlPlane::check_select(Credentials, std::string, AuthHandler handler) { handler({}); }
 void ControlPlane::learn_credentials(const Credentials&) {}
 void ControlPlane::command_info(std::string, CommandInfoHandler handler) { handler(false, {}); }
 std::int64_t ControlPlane::topology_age_ms() const { return 0; }

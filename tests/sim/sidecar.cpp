@@ -58,7 +58,7 @@ Sidecar::Sidecar(World& world, int number)
       number_(number),
       settings_(make_settings(world)),
       cache_(cache_options(world)),
-      identities_(settings_.limits.identities, {}) {
+      identities_(settings_.limits.identities, {}, 0) {
   world_.building = number;
   world_.kernel.set_building(number);
   tiers::upstream::ControlPlaneOptions control;

@@ -11,11 +11,12 @@
 namespace nearcached::tiers::upstream {
 namespace {
 
-std::string auth_verdict(const LinkResult& result) {
+std::string verdict(const LinkResult& result, std::string_view question) {
   if (result.status != LinkStatus::kOk) return "ERR nearcached: the upstream could not be asked (" + result.why + ")";
   if (result.reply.is_error()) return result.reply.text;
   const bool accepted = result.reply.type == ControlReply::Type::kStatus && result.reply.text == "OK";
-  return accepted ? std::string() : "ERR nearcached: the upstream gave no answer to AUTH that can be understood";
+  if (accepted) return {};
+  return "ERR nearcached: the upstream gave no answer to " + std::string(question) + " that can be understood";
 }
 
 }  // namespace
@@ -65,8 +66,17 @@ void ControlPlane::request_refresh() {
 void ControlPlane::check_auth(Credentials credentials, AuthHandler handler) {
   impl_->loop.post([impl = impl_.get(), credentials = std::move(credentials), handler = std::move(handler)]() mutable {
     impl->errands->run({{std::move(credentials)}, {}, [handler = std::move(handler)](const LinkResult& result) {
-                          handler(auth_verdict(result));
+                          handler(verdict(result, "AUTH"));
                         }});
+  });
+}
+
+void ControlPlane::check_select(Credentials credentials, std::string database, AuthHandler handler) {
+  impl_->loop.post([impl = impl_.get(), credentials = std::move(credentials), database = std::move(database),
+                    handler = std::move(handler)]() mutable {
+    impl->errands->run({{std::move(credentials)},
+                        {"SELECT", std::move(database)},
+                        [handler = std::move(handler)](const LinkResult& result) { handler(verdict(result, "SELECT")); }});
   });
 }
 

@@ -58,8 +58,8 @@ struct ControlPlaneOptions {
 // address you asked". Without cluster the snapshot is the one server, published at once; INFO server is polled. Where the
 // configured credentials are refused or missing (NOAUTH), those of learn_credentials() are tried.
 //
-// Beside the one topology link, check_auth() and command_info() use short-lived links: 64 at once, 1024 more wait, what
-// comes on top is refused. Each is over within 2 * connect_timeout + command_timeout, waiting included.
+// Beside the one topology link, check_auth(), check_select() and command_info() use short-lived links: 64 at once, 1024 more
+// wait, what comes on top is refused. Each is over within 2 * connect_timeout + command_timeout, waiting included.
 class ControlPlane {
  public:
   using TopologyHandler = std::function<void(TopologyPtr)>;
@@ -79,6 +79,8 @@ class ControlPlane {
   void request_refresh();
   // Checks (user, password) with the upstream, on a connection of its own that is closed afterwards.
   void check_auth(Credentials credentials, AuthHandler handler);
+  // Checks in the same way whether that user may SELECT that database.
+  void check_select(Credentials credentials, std::string database, AuthHandler handler);
   // A client authenticated with these: good for topology too.
   void learn_credentials(const Credentials& credentials);
   void command_info(std::string name, CommandInfoHandler handler);

@@ -94,7 +94,7 @@ void DataConnection::connect_to(const std::vector<io::SocketAddress>& addresses)
 void DataConnection::on_connected() {
   state_ = State::kGreeting;
   const std::int64_t now_us = io::boot_us();
-  const std::vector<std::string> commands = greeting(options_.identity->credentials, options_.version, options_.database);
+  const std::vector<std::string> commands = greeting(*options_.identity, options_.version);
   greetings_left_ = commands.size();
   for (const std::string& command : commands) enqueue({}, command, Role::kGreeting, now_us);
   if (greetings_left_ == 0) become_ready(now_us);

@@ -43,7 +43,6 @@ struct DataConnectionOptions {
   Endpoint endpoint;
   IdentityPtr identity;
   protocol::RespVersion version = protocol::RespVersion::kResp2;
-  std::uint32_t database = 0;
   std::int64_t connect_timeout_us = 1'000'000;
   std::int64_t command_timeout_us = 1'000'000;
   std::size_t pending_max = 100'000;

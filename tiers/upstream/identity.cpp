@@ -3,26 +3,43 @@
 #include <algorithm>
 
 namespace nearcached::tiers::upstream {
+namespace {
 
-IdentityRegistry::IdentityRegistry(std::size_t identities_max, const Credentials& configured)
-    : identities_max_(identities_max), configured_(std::make_shared<const Identity>(kConfiguredIdentity, configured)) {}
+bool is(const Identity& identity, const Credentials& credentials, std::uint32_t database) {
+  return identity.database == database && identity.credentials == credentials;
+}
 
-IdentityPtr IdentityRegistry::obtain(const Credentials& credentials) {
-  if (credentials == configured_->credentials) return configured_;
+}  // namespace
+
+IdentityRegistry::IdentityRegistry(std::size_t identities_max, const Credentials& configured, std::uint32_t database)
+    : identities_max_(identities_max),
+      configured_(std::make_shared<const Identity>(kConfiguredIdentity, configured, database)) {}
+
+IdentityPtr IdentityRegistry::find(const Credentials& credentials, std::uint32_t database) {
+  const auto at = std::find_if(known_.begin(), known_.end(),
+                               [&](const IdentityPtr& identity) { return is(*identity, credentials, database); });
+  if (at == known_.end()) return nullptr;
+  std::rotate(at, at + 1, known_.end());
+  return known_.back();
+}
+
+IdentityPtr IdentityRegistry::known(const Credentials& credentials, std::uint32_t database) {
+  if (is(*configured_, credentials, database)) return configured_;
   const std::lock_guard lock(mutex_);
-  const auto known = std::find_if(known_.begin(), known_.end(),
-                                  [&](const IdentityPtr& identity) { return identity->credentials == credentials; });
-  if (known != known_.end()) {
-    std::rotate(known, known + 1, known_.end());
-    return known_.back();
-  }
+  return find(credentials, database);
+}
+
+IdentityPtr IdentityRegistry::obtain(const Credentials& credentials, std::uint32_t database) {
+  if (is(*configured_, credentials, database)) return configured_;
+  const std::lock_guard lock(mutex_);
+  if (IdentityPtr found = find(credentials, database)) return found;
   if (known_.size() + 1 >= identities_max_) {
     const auto unused =
         std::find_if(known_.begin(), known_.end(), [](const IdentityPtr& identity) { return identity->clients == 0; });
     if (unused == known_.end()) return nullptr;
     known_.erase(unused);
   }
-  known_.push_back(std::make_shared<const Identity>(next_id_++, credentials));
+  known_.push_back(std::make_shared<const Identity>(next_id_++, credentials, database));
   return known_.back();
 }
 

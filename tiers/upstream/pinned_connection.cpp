@@ -45,7 +45,7 @@ void PinnedConnection::connect_to(const std::vector<io::SocketAddress>& addresse
 void PinnedConnection::on_connected() {
   state_ = State::kGreeting;
   if (!options_.endpoint.is_unix()) io::set_keepalive(stream_.fd(), std::chrono::milliseconds(kKeepaliveMs));
-  for (const std::string& command : greeting(options_.identity->credentials, options_.version, options_.database)) {
+  for (const std::string& command : greeting(*options_.identity, options_.version)) {
     stream_.out().append(command);
     pending_.push({0, 0, Role::kGreeting, false});
   }

@@ -46,7 +46,6 @@ struct PinnedConnectionOptions {
   Endpoint endpoint;
   IdentityPtr identity;
   protocol::RespVersion version = protocol::RespVersion::kResp2;
-  std::uint32_t database = 0;
   std::int64_t connect_timeout_us = 1'000'000;
   std::size_t push_bytes_max = 512u << 20;  // of one frame that answers nothing
 };

@@ -100,11 +100,9 @@ bool PinnedPool::serve(Wanted& wanted, std::int64_t now_us) {
     budget_.open.fetch_add(1);
   }
   ++opened_;
-  opening_.push_back(
-      std::make_unique<PinnedConnection>(loop_, resolver_,
-                                         PinnedConnectionOptions{wanted.endpoint, wanted.identity, wanted.version,
-                                                                 options_.database, options_.connect_timeout_us},
-                                         *this));
+  opening_.push_back(std::make_unique<PinnedConnection>(
+      loop_, resolver_,
+      PinnedConnectionOptions{wanted.endpoint, wanted.identity, wanted.version, options_.connect_timeout_us}, *this));
   wanted.opening = opening_.back().get();
   wanted.opening->open(now_us);
   return true;

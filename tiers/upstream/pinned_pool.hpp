@@ -26,7 +26,6 @@ struct PinnedPoolOptions {
   std::size_t min = 10;  // idle connections that are kept while the pool is used
   std::int64_t acquire_timeout_us = 10'000'000;
   std::int64_t connect_timeout_us = 1'000'000;
-  std::uint32_t database = 0;
 };
 
 struct PinnedPoolCounts {

@@ -18,7 +18,6 @@ namespace nearcached::tiers::upstream {
 struct RouterOptions {
   std::vector<Endpoint> seeds;
   bool cluster = false;
-  std::uint32_t database = 0;
   std::int64_t connect_timeout_us = 1'000'000;
   std::int64_t command_timeout_us = 1'000'000;
   std::size_t pending_max = 100'000;
