@@ -54,7 +54,7 @@ class Bench {
   explicit Bench(Given given = {}) {
     budget.max = given.max;
     pool = std::make_unique<PinnedPool>(thread.loop, resolver,
-                                        PinnedPoolOptions{given.min, given.acquire_timeout_us, kForever, 0}, budget);
+                                        PinnedPoolOptions{given.min, given.acquire_timeout_us, kForever}, budget);
     thread.loop.on_turn_end([this] { pool->flush(); });
     thread.start();
   }
@@ -221,7 +221,7 @@ TEST_CASE("another worker's idle connection makes room at its next tick", "[pinn
   ScriptedServer server;
   Client first, second;
   Bench bench({1});
-  PinnedPool other(bench.thread.loop, bench.resolver, PinnedPoolOptions{1, kForever, kForever, 0}, bench.budget);
+  PinnedPool other(bench.thread.loop, bench.resolver, PinnedPoolOptions{1, kForever, kForever}, bench.budget);
   bench.acquire(first, server.endpoint());
   Peer peer = greet(server);
   REQUIRE(first.acquired.wait(0).bytes == "ready");
