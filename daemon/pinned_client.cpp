@@ -164,12 +164,14 @@ void PinnedClient::client_gone() {
   release_subscriptions();
   // An EXEC that is on its way is waited for: its keys stay fenced until it is answered.
   if (busy_ && !blocked_ && connections_.size() == 1 && transaction_) return;
-  release(false);
-  transaction_.reset();
+  // While a connection of ours owes replies (to WATCH, SELECT, what was queued) all open places are its.
+  const bool owed = std::any_of(connections_.begin(), connections_.end(),
+                                [](const Connection& connection) { return !connection->idle(); });
+  end_transaction(false);
   std::string().swap(blocking_bytes_);
   const bool was_busy = std::exchange(busy_, false);
   blocked_ = false;
-  if (!was_busy) return;
+  if (!was_busy && !owed) return;
   while (!session_.replies_.empty()) session_.finish(session_.replies_.first());
 }
 

@@ -63,6 +63,8 @@ class PinnedClient final : public tiers::upstream::PinnedOwner {
   void client_gone();
   // SELECT while keys are watched: on their connection, which answers the reply of that number. False: there is none.
   [[nodiscard]] bool select(std::uint64_t number, std::uint32_t database);
+  // The client has become another user or speaks another version: what it watches is watched by somebody else.
+  void forget_watch();
   // RESET: no transaction, no subscriptions.
   void reset();
   // The client waits for something that may never come: it is not idle, and its going must be seen.

@@ -84,6 +84,12 @@ bool PinnedClient::select(std::uint64_t number, std::uint32_t database) {
   return true;
 }
 
+void PinnedClient::forget_watch() {
+  if (!transaction_) return;
+  transaction_->lost |= transaction_->watched != 0;
+  release(false);
+}
+
 PinnedClient::Taken PinnedClient::unwatch() {
   if (!session_.replies_.empty()) return wait_until_empty();
   end_with("+OK\r\n");

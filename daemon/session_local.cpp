@@ -191,6 +191,7 @@ void Session::authenticate(Credentials credentials, std::function<void(std::uint
 
 void Session::become(const tiers::upstream::IdentityPtr& identity, RespVersion version) {
   if (identity == identity_ && version == version_) return;
+  if (pinned_ && (version != version_ || identity->credentials != identity_->credentials)) pinned_->forget_watch();
   worker_.router().detach(*lane_, now_us_);
   ++identity->clients;
   --identity_->clients;

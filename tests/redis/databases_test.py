@@ -2,6 +2,9 @@
 """SELECT: clients in several databases of one server, each cached apart, whoever writes and from wherever."""
 
 import random
+import signal
+import socket
+import struct
 import time
 import unittest
 
@@ -276,6 +279,30 @@ class AcrossDatabases(Case):
 
 
 class PinnedThere(Case):
+    def test_client_reply_keeps_the_answers_of_select_back(self):
+        for address in (sidecar.address, plain.address):
+            with Client(address, timeout=PATIENCE_S) as client:
+                client.raw(b"".join(encode(*command) for command in [
+                    ("CLIENT", "REPLY", "OFF"), ("SELECT", 3), ("SET", "k", "three"), ("SELECT", 99), ("WATCH", "k"),
+                    ("SELECT", 4), ("SET", "k", "four"), ("CLIENT", "REPLY", "ON"), ("GET", "k"), ("UNWATCH",),
+                    ("CLIENT", "REPLY", "SKIP"), ("SELECT", 3), ("GET", "k"), ("SELECT", 4), ("GET", "k")]))
+                self.assertEqual([client.read() for _ in range(6)], [b"OK", b"four", b"OK", b"three", b"OK", b"four"])
+
+    def test_what_was_watched_as_somebody_else_is_not_executed_as_him(self):
+        for change in (("HELLO", 3), ("AUTH", "other", "pw")):
+            server.call("ACL", "SETUSER", "other", "on", ">pw", "~*", "&*", "+@all")
+            self.addCleanup(server.call, "ACL", "DELUSER", "other")
+            client = self.client()
+            client.pipeline([("WATCH", "w"), change, ("MULTI",)])
+            client.call("SET", "w", 1)
+            client.send("ACL", "WHOAMI")
+            client.read()
+            client.send("EXEC")
+            # Nothing tells any more whether what was watched changed.
+            self.assertEqual(client.read_raw(), b"_\r\n" if change[0] == "HELLO" else b"*-1\r\n")
+            self.assertEqual(client.pipeline([("WATCH", "w"), ("MULTI",), ("SET", "w", 1), ("ACL", "WHOAMI"), ("EXEC",)])[4],
+                             [b"OK", b"default" if change[0] == "HELLO" else b"other"])
+
     def test_a_write_in_another_database_does_not_fail_a_watch(self):
         three = self.client(3)
         three.call("SET", "w", 1)
@@ -330,6 +357,56 @@ class PinnedThere(Case):
             self.assertIn("Can't execute 'select'", str(refused.exception))
             client.call("UNSUBSCRIBE", "news")
             self.assertEqual(client.call("SELECT", 3), b"OK")
+
+
+class ManyClients(Case):
+    def test_a_herd_that_selects_one_database_costs_one_question(self):
+        one = Sidecar(server.url)
+        self.addCleanup(one.close)
+        self.direct(9).call("SET", "herd", "nine")
+        clients = [self.client(at=one) for _ in range(200)]
+        clients[0].call("PING")
+        before = int(server.info("stats")["total_connections_received"])
+        server.signal(signal.SIGSTOP)
+        try:
+            for client in clients:
+                client.raw(encode("SELECT", 9) + encode("GET", "herd"))
+            time.sleep(0.3)
+        finally:
+            server.signal(signal.SIGCONT)
+        for client in clients:
+            self.assertEqual([client.read(), client.read()], [b"OK", b"nine"])
+        opened = int(server.info("stats")["total_connections_received"]) - before
+        # The question, two workers' data connections and a fill link; two of this test's own.
+        self.assertLess(opened, 20)
+
+    def test_a_herd_that_selects_what_is_no_database_is_refused_each(self):
+        clients = [self.client() for _ in range(100)]
+        for n, client in enumerate(clients):
+            client.raw(encode("SELECT", 100 + n % 3) + encode("SELECT", 0))
+        for client in clients:
+            client.timeout = PATIENCE_S
+            with self.assertRaisesRegex(ReplyError, "^ERR DB index is out of range$"):
+                reply = client.read()
+                if isinstance(reply, ReplyError):
+                    raise reply
+            self.assertEqual(client.read(), b"OK")
+
+    def test_clients_that_go_before_the_answer_leave_nothing_behind(self):
+        one = Sidecar(server.url)
+        self.addCleanup(one.close)
+        commands = [("SELECT", 5), ("SET", "gone", 1), ("WATCH", "gone"), ("SELECT", 1), ("MULTI",), ("SET", "gone", 2),
+                    ("GET", "gone"), ("EXEC",)]
+        for n in range(200):
+            client = Client(one.address, timeout=PATIENCE_S)
+            client.raw(b"".join(encode(*command) for command in commands))
+            for _ in range(n % len(commands)):
+                client.read()
+            if n % 3:  # without a farewell
+                client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+        eventually(lambda: one.metric("nearcached_clients") == 0, "their end")
+        self.assertEqual(self.client(3, at=one).pipeline([("SET", "after", 1), ("GET", "after")])[1], b"1")
 
 
 class Elsewhere(unittest.TestCase):
@@ -401,6 +478,26 @@ class Elsewhere(unittest.TestCase):
             self.assertEqual(self.refusal(client, "SELECT", 3), "NOAUTH Authentication required.")
             self.assertEqual(client.pipeline([("AUTH", "sesame"), ("SELECT", 3), ("SET", "k", 1)]), [b"OK"] * 3)
             self.assertIn(b" db=3 ", client.call("CLIENT", "INFO"))
+
+    def test_sidecars_that_tell_each_other_do_so_for_every_database(self):
+        settings = {"coherence.mode": "bus", "coherence.bus.type": "redis", "coherence.max_staleness": "5s"}
+        writing, reading = (self.sidecar(server.url, settings) for _ in range(2))
+        for one in (writing, reading):
+            eventually(lambda one=one: any(node["state"] == "bus" for node in one.stats()["upstream"]["nodes"]), "the bus")
+        writers, readers = ([self.client(at) for _ in range(2)] for at in (writing, reading))
+        for clients in (writers, readers):
+            self.assertEqual(clients[1].call("SELECT", 3), b"OK")
+        told = []
+        for i in range(60):
+            for writer, reader in zip(writers, readers):
+                value = b"%d of %d" % (i, writers.index(writer))
+                writer.call("SET", "bus", value)
+                begun = time.monotonic()
+                eventually(lambda: reader.call("GET", "bus") == value, "the message")
+                told.append(time.monotonic() - begun)
+                reader.pipeline([("GET", "bus")] * 3)
+        self.assertLess(sorted(told)[len(told) * 9 // 10], 0.25)
+        self.assertGreater(reading.hits, 100)
 
     def test_a_server_that_comes_back_is_greeted_with_the_database_again(self):
         with RedisServer(appendonly=True) as other:

@@ -1,8 +1,12 @@
 #include "tiers/upstream/control_plane.hpp"
 
 #include <atomic>
+#include <map>
 #include <optional>
+#include <string>
+#include <tuple>
 #include <utility>
+#include <vector>
 
 #include "tiers/upstream/control_errands.hpp"
 #include "tiers/upstream/control_loop.hpp"
@@ -36,6 +40,8 @@ struct ControlPlane::Impl {
   CredentialList credentials;
   NodeRing ring;
   TopologyWatch watch;
+  using Selection = std::tuple<std::string, std::string, std::string>;  // user, password, database
+  std::map<Selection, std::vector<AuthHandler>> selections;             // that are being asked about
   std::optional<ControlErrands> errands;
 };
 
@@ -51,6 +57,7 @@ void ControlPlane::start() {
 
 void ControlPlane::stop() {
   impl_->loop.stop();
+  impl_->selections.clear();
   impl_->errands.reset();  // with the handlers that were not called, and what they hold
 }
 
@@ -74,9 +81,16 @@ void ControlPlane::check_auth(Credentials credentials, AuthHandler handler) {
 void ControlPlane::check_select(Credentials credentials, std::string database, AuthHandler handler) {
   impl_->loop.post([impl = impl_.get(), credentials = std::move(credentials), database = std::move(database),
                     handler = std::move(handler)]() mutable {
-    impl->errands->run({{std::move(credentials)},
-                        {"SELECT", std::move(database)},
-                        [handler = std::move(handler)](const LinkResult& result) { handler(verdict(result, "SELECT")); }});
+    const Impl::Selection selection{credentials.user, credentials.password, database};
+    const auto [asked, first] = impl->selections.try_emplace(selection);
+    asked->second.push_back(std::move(handler));
+    if (!first) return;
+    impl->errands->run(
+        {{std::move(credentials)}, {"SELECT", std::move(database)}, [impl, selection](const LinkResult& result) {
+           const auto waiting = std::move(impl->selections.extract(selection).mapped());
+           const std::string error = verdict(result, "SELECT");
+           for (const AuthHandler& waiter : waiting) waiter(error);
+         }});
   });
 }
 

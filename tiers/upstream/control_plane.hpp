@@ -79,7 +79,8 @@ class ControlPlane {
   void request_refresh();
   // Checks (user, password) with the upstream, on a connection of its own that is closed afterwards.
   void check_auth(Credentials credentials, AuthHandler handler);
-  // Checks in the same way whether that user may SELECT that database.
+  // Checks in the same way whether that user may SELECT that database. All who ask the same at a time, as a herd of clients
+  // that come back does, share one question.
   void check_select(Credentials credentials, std::string database, AuthHandler handler);
   // A client authenticated with these: good for topology too.
   void learn_credentials(const Credentials& credentials);
