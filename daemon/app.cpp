@@ -430,6 +430,8 @@ StatsSnapshot App::collect() {
   snapshot.topology_age_ms = control_->topology_age_ms();
   snapshot.clients = clients();
   snapshot.clients_max = settings_.limits.clients;
+  snapshot.identities = identities_.size();
+  snapshot.identities_max = settings_.limits.identities;
   snapshot.buffer_bytes = snapshot.totals.buffer_bytes;
   snapshot.buffer_limit_bytes = settings_.limits.buffer_bytes;
   return snapshot;

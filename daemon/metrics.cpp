@@ -222,6 +222,9 @@ void add_clients(FamilyList& out, const StatsSnapshot& s) {
   const insight::Totals& t = s.totals;
   out.gauge("nearcached_clients", "Clients connected.").sample(s.clients);
   out.gauge("nearcached_clients_max", "Limit of clients connected.").sample(s.clients_max);
+  out.gauge("nearcached_identities", "Users, times the databases each has selected, that have upstream connections.")
+      .sample(s.identities);
+  out.gauge("nearcached_identities_max", "Limit of those (limits.identities).").sample(s.identities_max);
   out.counter("nearcached_clients_accepted_total", "Client connections accepted.").sample(t.clients_accepted);
   out.counter("nearcached_clients_refused_total", "Client connections refused at a limit.").sample(t.clients_refused);
   out.counter("nearcached_clients_closed_total", "Clients closed by nearcached, by reason.")

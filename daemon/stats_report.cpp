@@ -118,6 +118,8 @@ void write_clients(JsonWriter& json, const StatsSnapshot& s) {
   json.open("clients");
   json.field("connected", s.clients);
   json.field("max", s.clients_max);
+  json.field("identities", s.identities);
+  json.field("identities_max", s.identities_max);
   json.field("accepted", s.totals.clients_accepted);
   json.field("refused", s.totals.clients_refused);
   json.field("closed_idle", s.totals.clients_closed_idle);
@@ -307,6 +309,8 @@ std::string stats_info_section(const StatsSnapshot& snapshot) {
   info.lines("nearcached_commands_", insight::kCommandClassNames, snapshot.totals.commands);
   info.line("nearcached_clients", snapshot.clients);
   info.line("nearcached_clients_max", snapshot.clients_max);
+  info.line("nearcached_identities", snapshot.identities);
+  info.line("nearcached_identities_max", snapshot.identities_max);
   info.line("nearcached_clients_accepted", snapshot.totals.clients_accepted);
   info.line("nearcached_clients_refused", snapshot.totals.clients_refused);
   info.line("nearcached_protocol_errors", snapshot.totals.protocol_errors);

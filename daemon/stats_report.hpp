@@ -77,6 +77,8 @@ struct StatsSnapshot {
 
   std::uint64_t clients = 0;  // connected now
   std::uint64_t clients_max = 0;
+  std::uint64_t identities = 0;  // users, times the databases each has selected
+  std::uint64_t identities_max = 0;
   std::uint64_t buffer_bytes = 0;  // all client and upstream buffers
   std::uint64_t buffer_limit_bytes = 0;
 

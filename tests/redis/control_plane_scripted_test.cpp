@@ -258,6 +258,25 @@ TEST_CASE("a storm of AUTH checks is bounded, and every one is answered") {
   CHECK(server.most_open() <= 2 * 64 + 1);
 }
 
+TEST_CASE("all who ask for one database as one user share a question, and nobody else's") {
+  ScriptedServer server(silence);
+  ControlPlane plane(fast({server.endpoint()}), nullptr);
+  plane.start();
+  constexpr int kHerd = 3000;
+  std::atomic<int> refused{0}, answered{0}, again{0};
+  for (int i = 0; i < kHerd; ++i) {
+    const Credentials who{i % 2 == 0 ? "u" : "v", "p"};
+    plane.check_select(who, i % 3 == 0 ? "1" : "2", [&, who](const std::string& error) {
+      if (!error.starts_with("ERR nearcached: the upstream could not be asked")) ++refused;
+      // The question is over: who asks now asks anew.
+      if (answered++ == 0) plane.check_select(who, "1", [&](const std::string&) { ++again; });
+    });
+  }
+  wait_until([&] { return answered == kHerd && again == 1; });
+  CHECK(refused == 0);
+  CHECK(server.most_open() <= 2 * 4 + 1);  // as above
+}
+
 TEST_CASE("stop() returns soon whatever is under way, and nothing is called afterwards") {
   ScriptedServer server(silence);
   // The documentation network: no answer, or unreachable, as the machine has it.

@@ -121,6 +121,20 @@ TEST_CASE("AUTH is checked with the upstream and its words are passed on") {
   CHECK(command_info(plane, "get").info.known);
 }
 
+TEST_CASE("SELECT is checked as the user who asks, and the upstream's words are passed on") {
+  if (!redis_installed()) return;
+  RedisServer server({"--requirepass", "secret", "--databases", "5"});
+  server.cli("-a secret acl setuser bound on '>pw' '~*' +@all -select");
+  ControlPlane plane({.seeds = {server.endpoint()}, .poll_interval = 50ms}, nullptr);
+  plane.start();
+  CHECK(select(plane, {"", "secret"}, "4").empty());
+  CHECK(select(plane, {"", "secret"}, "5") == "ERR DB index is out of range");
+  CHECK(select(plane, {"", "secret"}, "-1") == "ERR DB index is out of range");
+  CHECK(select(plane, {"bound", "pw"}, "4").starts_with("NOPERM "));
+  CHECK(select(plane, {"", ""}, "4") == "NOAUTH Authentication required.");
+  CHECK(select(plane, {"", "wrong"}, "4") == "NOAUTH Authentication required.");
+}
+
 TEST_CASE("a server whose user may not use INFO is not lost") {
   if (!redis_installed()) return;
   RedisServer server;

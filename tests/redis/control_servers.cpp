@@ -257,6 +257,10 @@ std::string auth(ControlPlane& plane, const Credentials& credentials) {
   return awaited<std::string>([&](auto done) { plane.check_auth(credentials, done); });
 }
 
+std::string select(ControlPlane& plane, const Credentials& credentials, const std::string& database) {
+  return awaited<std::string>([&](auto done) { plane.check_select(credentials, database, done); });
+}
+
 InfoAnswer command_info(ControlPlane& plane, const std::string& name) {
   return awaited<InfoAnswer>([&](auto done) {
     plane.command_info(name, [done](bool reached, CommandInfo info) { done({reached, std::move(info)}); });

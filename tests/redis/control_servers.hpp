@@ -97,8 +97,10 @@ class Observer {
   std::vector<tiers::upstream::ControlEvent> events_;
 };
 
-// check_auth() and command_info(), awaited.
+// check_auth(), check_select() and command_info(), awaited.
 std::string auth(tiers::upstream::ControlPlane& plane, const tiers::upstream::Credentials& credentials);
+std::string select(tiers::upstream::ControlPlane& plane, const tiers::upstream::Credentials& credentials,
+                   const std::string& database);
 struct InfoAnswer {
   bool reached = false;
   tiers::upstream::CommandInfo info;

@@ -449,6 +449,7 @@ class Elsewhere(unittest.TestCase):
         self.assertEqual([clients[n].call("SELECT", n) for n in (1, 2)], [b"OK"] * 2)
         self.assertEqual(self.refusal(clients[3], "SELECT", 3),
                          "ERR nearcached: too many different users and databases (limits.identities)")
+        self.assertEqual([one.metric(f"nearcached_identities{which}") for which in ("", "_max")], [3, 3])
         self.assertEqual(clients[3].call("SELECT", 2), b"OK")
         clients[1].call("SELECT", 0)
         self.assertEqual(clients[3].call("SELECT", 3), b"OK")

@@ -23,6 +23,11 @@ IdentityPtr IdentityRegistry::find(const Credentials& credentials, std::uint32_t
   return known_.back();
 }
 
+std::size_t IdentityRegistry::size() {
+  const std::lock_guard lock(mutex_);
+  return known_.size() + 1;
+}
+
 IdentityPtr IdentityRegistry::known(const Credentials& credentials, std::uint32_t database) {
   if (is(*configured_, credentials, database)) return configured_;
   const std::lock_guard lock(mutex_);

@@ -39,6 +39,8 @@ class IdentityRegistry {
 
   // What clients are before they say who they are.
   [[nodiscard]] const IdentityPtr& configured() const { return configured_; }
+  // Also of those that no client is at the moment.
+  [[nodiscard]] std::size_t size();
   // nullptr: nobody has obtained it, or not for long.
   [[nodiscard]] IdentityPtr known(const Credentials& credentials, std::uint32_t database);
   // nullptr: limits.identities are all in use.

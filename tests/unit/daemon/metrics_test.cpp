@@ -107,6 +107,8 @@ const std::map<std::string, double> kExpectedSamples = {
     {"nearcached_topology_age_seconds", 0.502},
     {"nearcached_clients", 601},
     {"nearcached_clients_max", 602},
+    {"nearcached_identities", 605},
+    {"nearcached_identities_max", 606},
     {"nearcached_clients_accepted_total", 160},
     {"nearcached_clients_refused_total", 161},
     {"nearcached_clients_closed_total{reason=\"idle\"}", 162},

@@ -89,6 +89,8 @@ inline StatsSnapshot sample_snapshot() {
   s.topology_age_ms = 502;
   s.clients = 601;
   s.clients_max = 602;
+  s.identities = 605;
+  s.identities_max = 606;
   s.buffer_bytes = 603;
   s.buffer_limit_bytes = 604;
   return s;

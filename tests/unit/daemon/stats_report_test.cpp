@@ -95,6 +95,8 @@ const std::map<std::string, std::string> kExpectedJson = {
     {"bytes.upstream_out", "174"},
     {"clients.connected", "601"},
     {"clients.max", "602"},
+    {"clients.identities", "605"},
+    {"clients.identities_max", "606"},
     {"clients.accepted", "160"},
     {"clients.refused", "161"},
     {"clients.closed_idle", "162"},

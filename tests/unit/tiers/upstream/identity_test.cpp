@@ -60,6 +60,7 @@ TEST_CASE("asking whether an identity is known makes none and drives none out", 
   const IdentityPtr one = registry.obtain(user(1), 3);
   CHECK(registry.known(user(1), 4) == nullptr);
   CHECK(registry.known(user(2), 3) == nullptr);
+  CHECK(registry.size() == 2);
   CHECK(registry.known(user(1), 3) == one);
   CHECK(registry.known(kConfigured, 0) == registry.configured());
   CHECK(registry.known(kConfigured, 1) == nullptr);
