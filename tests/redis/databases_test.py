@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """SELECT: clients in several databases of one server, each cached apart, whoever writes and from wherever."""
 
+import contextlib
 import random
 import signal
 import socket
@@ -8,7 +9,7 @@ import struct
 import time
 import unittest
 
-from system import (PATIENCE_S, Client, Cluster, RedisServer, ReplyError, Sidecar, encode, eventually, main)
+from system import (PATIENCE_S, Client, Cluster, RedisServer, ReplyError, Sidecar, Traffic, encode, eventually, main)
 
 MAX_STALENESS_S = 1.0
 
@@ -357,6 +358,43 @@ class PinnedThere(Case):
             self.assertIn("Can't execute 'select'", str(refused.exception))
             client.call("UNSUBSCRIBE", "news")
             self.assertEqual(client.call("SELECT", 3), b"OK")
+
+
+class InDatabase:
+    """A sidecar, or a server, whose clients are all in one database."""
+
+    def __init__(self, at, database):
+        self.at, self.database = at, database
+
+    def client(self):
+        client = self.at.client(timeout=PATIENCE_S)
+        client.call("SELECT", self.database)
+        return client
+
+
+class UnderLoad(Case):
+    def test_nobody_is_told_an_old_value_while_all_databases_write_the_same_keys(self):
+        databases = (0, 3, 7)
+        with contextlib.ExitStack() as stack:
+            traffics = []
+            for database in databases:
+                direct = stack.enter_context(InDatabase(server, database).client())
+                traffics.append(stack.enter_context(
+                    Traffic(InDatabase(sidecar, database), direct.call, MAX_STALENESS_S, keys=3, readers=2)))
+            before = sidecar.hits
+            for i in range(10):
+                traffics[0].run(0.2)
+                # Others' databases change places, and keys come and go where nobody looks.
+                self.client(11).pipeline([("SET", self.name(i), i), ("MOVE", self.name(i), 12), ("SWAPDB", 11, 12)])
+                server.call("SWAPDB", 12, 13)
+            for traffic in traffics:
+                traffic.wait_progress()
+        for database, traffic in zip(databases, traffics):
+            self.assertEqual((database, traffic.lies[:3], traffic.error_texts), (database, [], set()))
+        self.assertGreater(sidecar.hits, before + 100)
+
+    def name(self, i):
+        return f"traffic:own:{i % 3}"
 
 
 class ManyClients(Case):
