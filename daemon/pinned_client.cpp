@@ -80,7 +80,9 @@ PinnedClient::Taken PinnedClient::dispatch(const Command& command, const Args& a
                               [](const Connection& connection) { return !connection->idle(); }) != connections_.end();
     return ours ? wait_until_empty() : Taken::kNotMine;
   }
-  if (!command.arity_fits(args.size())) return Taken::kNotMine;
+  if (!command.arity_fits(args.size())) {
+    return name == "exec" ? abort_exec("wrong number of arguments for 'exec' command") : Taken::kNotMine;
+  }
   if (name == "multi") return multi();
   if (name == "watch") return watch(command, args, raw);
   if (name == "unwatch") return unwatch();
@@ -103,15 +105,18 @@ const Endpoint* PinnedClient::node_of(std::uint32_t slot) {
   return node;
 }
 
-PinnedConnection* PinnedClient::find(const Endpoint& node) const {
+PinnedConnection* PinnedClient::find(const Endpoint& node, bool besides_watch) const {
+  // The connection that watches was there first.
+  bool skip = besides_watch && watching() != 0 && !transaction_->lost && node == transaction_->node;
   for (const Connection& connection : connections_) {
-    if (connection->endpoint() == node && !connection->broken()) return connection.get();
+    if (!(connection->endpoint() == node) || connection->broken()) continue;
+    if (!std::exchange(skip, false)) return connection.get();
   }
   return nullptr;
 }
 
-PinnedClient::Have PinnedClient::have(const Endpoint& node, PinnedConnection*& connection) {
-  connection = find(node);
+PinnedClient::Have PinnedClient::have(const Endpoint& node, PinnedConnection*& connection, bool besides_watch) {
+  connection = find(node, besides_watch);
   if (connection != nullptr) return Have::kYes;
   if (!refusal_.empty()) {
     session_.answer_error(std::exchange(refusal_, {}));
@@ -147,6 +152,18 @@ void PinnedClient::release(bool clean) {
     worker_.pinned().give_back(std::move(connection), reusable);
   }
   connections_.clear();
+}
+
+// The connection whose node watches keys stays: its watch is worth nothing elsewhere.
+void PinnedClient::release_unwatched() {
+  Connection kept;
+  PinnedConnection* watching_one = watching() != 0 ? find(transaction_->node) : nullptr;
+  for (Connection& connection : connections_) {
+    if (connection.get() == watching_one) kept = std::move(connection);
+  }
+  std::erase_if(connections_, [](const Connection& connection) { return !connection; });
+  release(true);
+  if (kept) connections_.push_back(std::move(kept));
 }
 
 // What kept the client waiting is over.
@@ -303,7 +320,7 @@ void PinnedClient::on_blocking_reply(std::uint64_t token, std::string_view bytes
   }
   const bool announced = session_.replies_.at(number).unpublished != 0;
   if (last) {
-    release(true);
+    release_unwatched();
     idle_again();
   }
   session_.on_reply(token, bytes, last);
@@ -314,7 +331,7 @@ void PinnedClient::move_blocking(const Endpoint& node, bool asking) {
   // Not from inside a call of the connection that is to go.
   worker_.loop().post([this, node, asking, session = &session_, alive = std::weak_ptr<bool>(session_.alive_)] {
     if (alive.expired() || !blocked_) return;
-    release(true);
+    release_unwatched();
     acquire(node, [this, node, asking] {
       PinnedConnection* connection = find(node);
       if (connection != nullptr) {
@@ -350,7 +367,7 @@ PinnedClient::Taken PinnedClient::wait(std::string_view raw) {
   for (const Endpoint& node : nodes) {
     PinnedConnection* connection = nullptr;
     const Have got = have(node, connection);
-    if (got == Have::kFailed) release(true);
+    if (got == Have::kFailed) release_unwatched();
     if (got != Have::kYes) return got == Have::kFailed ? Taken::kYes : Taken::kNotNow;
   }
   const std::uint64_t number = session_.open_place();
@@ -394,7 +411,7 @@ void PinnedClient::on_wait_reply(std::uint64_t, std::string_view bytes, bool las
 }
 
 void PinnedClient::end_wait() {
-  release(true);
+  release_unwatched();
   idle_again();
   const std::string reply = std::exchange(wait_reply_, {});
   session_.on_reply(wait_token_, reply, true);

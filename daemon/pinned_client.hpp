@@ -127,12 +127,16 @@ class PinnedClient final : public tiers::upstream::PinnedOwner {
   // pinned_client.cpp
   [[nodiscard]] Taken wait_until_empty();
   // A connection to that node. kNotYet: the session is called again. kFailed: the client has been told.
-  [[nodiscard]] Have have(const tiers::upstream::Endpoint& node, tiers::upstream::PinnedConnection*& connection);
+  // `besides_watch`: another one than that which watches keys.
+  [[nodiscard]] Have have(const tiers::upstream::Endpoint& node, tiers::upstream::PinnedConnection*& connection,
+                          bool besides_watch = false);
   void acquire(const tiers::upstream::Endpoint& node, std::function<void()> then);
-  [[nodiscard]] tiers::upstream::PinnedConnection* find(const tiers::upstream::Endpoint& node) const;
+  [[nodiscard]] tiers::upstream::PinnedConnection* find(const tiers::upstream::Endpoint& node,
+                                                        bool besides_watch = false) const;
   // nullptr: no node serves the slot; the client has been told.
   [[nodiscard]] const tiers::upstream::Endpoint* node_of(std::uint32_t slot);
   void release(bool clean);
+  void release_unwatched();
   void idle_again();
   [[nodiscard]] Taken block(const Command& command, const Args& args, std::string_view raw);
   void send_blocking(tiers::upstream::PinnedConnection& connection, bool asking);
@@ -151,6 +155,7 @@ class PinnedClient final : public tiers::upstream::PinnedOwner {
   [[nodiscard]] Taken queue(const Command& command, const Args& args, std::string_view raw);
   [[nodiscard]] Taken enqueue(const Command& command, const Args& args, std::string_view raw);
   [[nodiscard]] Taken exec();
+  [[nodiscard]] Taken abort_exec(std::string_view why);
   void send_exec();
   void begin_on(tiers::upstream::PinnedConnection& connection);
   void note_keys(const Command& command, const Args& args);

@@ -45,8 +45,11 @@ void append_confirmation(Out& out, RespVersion version, std::string_view verb, s
 PinnedClient::Taken PinnedClient::in_subscriber_mode(const Command& command, const Args& args) {
   const std::string_view name = command.name;
   if (name == "quit" || name == "reset") return Taken::kNotMine;
+  const bool known = name != "unknown" && (command.subcommands.empty() || args.size() == 1);
+  if (!known || !command.arity_fits(args.size()) || (name == "ping" && args.size() > 2))
+    return Taken::kNotMine;  // Redis sees that first
   if (command.has(protocol::kFlagPubsub) && command.has(protocol::kFlagNoscript)) return Taken::kNotMine;
-  if (name == "ping" && args.size() <= 2) {
+  if (name == "ping") {
     session_.answer([&](auto& out) {
       protocol::append_header(out, '*', 2);
       protocol::append_bulk(out, "pong");
@@ -54,8 +57,10 @@ PinnedClient::Taken PinnedClient::in_subscriber_mode(const Command& command, con
     });
     return Taken::kYes;
   }
-  session_.answer_error("ERR Can't execute '" + std::string(name) +
-                        "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context");
+  const std::string error = "Can't execute '" + std::string(name) +
+                            "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context";
+  if (name == "exec") return abort_exec(error);
+  session_.answer_error("ERR " + error);
   return Taken::kYes;
 }
 
@@ -78,7 +83,7 @@ PinnedClient::Have PinnedClient::have_subscription(const Endpoint& node, PinnedC
       }
     }
   }
-  const Have got = have(node, to);
+  const Have got = have(node, to, true);
   if (got != Have::kYes) return got;
   if (!subscriptions_) subscriptions_ = std::make_unique<Subscriptions>();
   const auto at = std::find_if(connections_.begin(), connections_.end(), [&](const auto& c) { return c.get() == to; });

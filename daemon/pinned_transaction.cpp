@@ -102,6 +102,13 @@ PinnedClient::Taken PinnedClient::discard() {
   return Taken::kYes;
 }
 
+// An EXEC that is refused ends the transaction and the watches, as in Redis, whether it is behind MULTI or not.
+PinnedClient::Taken PinnedClient::abort_exec(std::string_view why) {
+  if (!session_.replies_.empty()) return wait_until_empty();
+  end_with("-EXECABORT Transaction discarded because of: " + std::string(why) + "\r\n");
+  return Taken::kYes;
+}
+
 // Leaves nothing behind on the connection, so that it can be given back, and answers with `reply`.
 void PinnedClient::end_with(std::string_view reply) {
   PinnedConnection* connection = transaction_ ? find(transaction_->node) : nullptr;
@@ -144,6 +151,7 @@ PinnedClient::Taken PinnedClient::queue(const Command& command, const Args& args
       return Taken::kYes;
     }
   }
+  if (name == "exec") return abort_exec("wrong number of arguments for 'exec' command");
   if (command.handling == Handling::kDenied) {
     refuse_queued("NOPERM nearcached: '" + std::string(name) + "' is not passed on to the upstream");
     return Taken::kYes;

@@ -73,7 +73,10 @@ bool Session::dispatch(const Args& args, std::string_view raw) {
     raw = encoded;
   }
   const Command* command = protocol::find_command(args[0]);
-  if (command == nullptr) return dispatch_unknown(args, raw);
+  // The table's names of subcommands, CLIENT|ID, are no commands.
+  const bool no_command =
+      command != nullptr && command->handling != Handling::kCachedRead && command->name.find('|') != command->name.npos;
+  if (command == nullptr || no_command) return dispatch_unknown(args, raw);
   if (!command->subcommands.empty() && args.size() > 1) {
     if (const Command* sub = protocol::find_subcommand(*command, args[1])) {
       command = sub;
@@ -136,7 +139,8 @@ bool Session::dispatch_unknown(const Args& args, std::string_view raw) {
     shut("it speaks HTTP");
     return true;
   }
-  const Worker::Learned learned = worker_.learned(args[0], now_us_);
+  const bool no_command = args[0].find('|') != args[0].npos;
+  const Worker::Learned learned = no_command ? Worker::Learned{true, nullptr} : worker_.learned(args[0], now_us_);
   if (learned.asked) {
     if (learned.command != nullptr) return dispatch_known(*learned.command, args, raw);
     // The upstream does not know it either, as far as we could ask: its own words are the answer, and if it does know it by

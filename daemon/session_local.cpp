@@ -104,7 +104,7 @@ void Session::write_hello(Sink& out) const {
 void Session::hello(const Args& args) {
   RespVersion version = version_;
   if (args.size() > 1) {
-    int wanted = 0;
+    std::int64_t wanted = 0;
     const auto [end, error] = std::from_chars(args[1].data(), args[1].data() + args[1].size(), wanted);
     if (error != std::errc() || end != args[1].data() + args[1].size()) {
       answer_error("ERR Protocol version is not an integer or out of range");
