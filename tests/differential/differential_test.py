@@ -62,13 +62,6 @@ class OneServer(unittest.TestCase):
         self.assertIsNotNone(runner.run([(0, [(b"GET", b"s0")], []), *sequence]))
 
 
-class ClusterOfThree(unittest.TestCase):
-    def test_random_sequences_of_one_slot_are_answered_as_by_redis(self):
-        with Bench(cluster=True) as bench:
-            _, findings = run_seeds(bench, range(1, 3), COMMANDS // 2, (2, 3), findings=Findings(SHRINK_SECONDS))
-            self.assertFalse(findings.kinds, "printed above")
-
-
 class TheTestItself(unittest.TestCase):
     def test_a_seed_makes_the_same_sequence_again(self):
         self.assertEqual(Generator(7).sequence(500), Generator(7).sequence(500))

@@ -118,7 +118,7 @@ class _Form:
 class Generator:
     def __init__(self, seed, groups=None, cluster=False, protocol=None, connections=4, spoil=0.06):
         self.rng = random.Random(f"{seed} {cluster} {protocol}")
-        self.cluster, self.protocol, self.connections, self.spoil = cluster, protocol, connections, spoil
+        self.cluster, self.protocol, self.connections, self.spoil = cluster, protocol, connections, 0 if cluster else spoil
         self.last_id = 0
         self.tag = b""
         names = [name for name in GROUPS if (groups is None or name in groups) and not (cluster and name in NOT_IN_CLUSTER)]
@@ -245,7 +245,7 @@ class Generator:
         return b"%b%b%d" % (self.tag, letter.encode(), rng.randrange(3))
 
     def _spoil(self, words):
-        """Drops, adds or replaces a word. Before a cluster keys stay what they are: a wrong one would be of another slot."""
+        """Drops, adds or replaces a word. Not before a cluster, where a wrong key is of another slot."""
         rng = self.rng
         kind = rng.randrange(4)
         at = rng.randrange(1, len(words)) if len(words) > 1 else None
@@ -253,5 +253,5 @@ class Generator:
             del words[-1]
         elif kind == 1:
             words.append(rng.choice(SPOILT))
-        elif at is not None and not (self.cluster and words[at].startswith(TAGS)):
+        elif at is not None:
             words[at] = rng.choice(SPOILT)

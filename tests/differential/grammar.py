@@ -399,5 +399,5 @@ GROUPS = {
 SHARES = {"strings": 14, "bits": 4, "hyperloglog": 2, "lists": 10, "hashes": 10, "sets": 9, "zsets": 12, "streams": 9, "geo": 4,
           "keys": 12, "keyspace": 2, "flush": 0.1, "scripts": 5, "server": 2, "connection": 1.5, "unknown": 1, "blocking": 0.8,
           "databases": 3, "pubsub": 2, "transactions": 2, "replies": 0.3}
-NOT_IN_CLUSTER = {"databases", "flush"}
+NOT_IN_CLUSTER = {"databases", "flush", "pubsub"}  # a node counts its own subscribers
 NOT_IN_TRANSACTION = {"pubsub", "replies", "connection", "unknown"}
