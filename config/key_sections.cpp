@@ -176,6 +176,11 @@ std::vector<Key> process_keys() {
           "Workers that serve clients; auto: the container's CPU quota rounded up, at most 4.",
           [](auto& s) -> auto& { return s.threads; }),
       listen_key(),
+      bool_key(
+          "cluster_emulation",
+          "For clients in cluster mode: CLUSTER SLOTS, SHARDS, NODES and the like show one node with all slots, this "
+          "sidecar.",
+          [](auto& s) -> auto& { return s.cluster_emulation; }),
   };
 }
 

@@ -120,6 +120,7 @@ struct Log {
 struct Settings {
   std::uint32_t threads = 0;  // 0 = auto: the container's CPU quota, at most 4; 1..64
   std::vector<ListenAddress> listen{{"127.0.0.1", 6380}};
+  bool cluster_emulation = false;
   Upstream upstream;
   L1 l1;
   Coherence coherence;

@@ -1,11 +1,21 @@
 #include "daemon/gather.hpp"
 
+#include <random>
 #include <utility>
 
 namespace nearcached::daemon {
 
 using protocol::Merge;
 using protocol::ReplyType;
+
+namespace {
+
+std::minstd_rand& random_source() {
+  thread_local std::minstd_rand source(std::random_device{}());
+  return source;
+}
+
+}  // namespace
 
 Gather::Gather(Merge merge, protocol::RespVersion version, std::size_t parts)
     : merge_(merge), version_(version), replies_(parts), places_(merge == Merge::kByKey ? parts : 0), left_(parts) {}
@@ -44,8 +54,16 @@ bool Gather::complete(std::size_t part) {
     merge_by_key(part);
   } else if (merge_ == Merge::kSum && tree_.parse(frame)) {
     sum_ += tree_.root().integer();
-  } else if (merge_ == Merge::kLogicalAnd || merge_ == Merge::kConcatenate) {
+  } else if (merge_ == Merge::kLogicalAnd || merge_ == Merge::kConcatenate || merge_ == Merge::kUnion) {
     merge_array(frame);
+  } else if (merge_ == Merge::kSumPairs) {
+    merge_pairs(frame);
+  } else if (merge_ == Merge::kRandom) {
+    const bool null = frame.starts_with("$-1") || frame.starts_with("_");
+    if (!null) ++candidates_;
+    // Each of the candidates with the same chance, without knowing how many are to come.
+    const bool chosen = !null && std::uniform_int_distribution<std::size_t>(1, candidates_)(random_source()) == 1;
+    if (chosen || first_.empty()) first_ = std::move(frame);
   } else if (first_.empty()) {
     first_ = std::move(frame);
   }
@@ -62,11 +80,19 @@ void Gather::merge_array(std::string_view frame) {
   for (std::uint32_t i = 0; i < tree_.root().children; ++i, at += nodes[at].subtree) {
     if (merge_ == Merge::kLogicalAnd) {
       numbers_[i] = numbers_[i] != 0 && nodes[at].integer() != 0 ? 1 : 0;
-    } else {
+    } else if (merge_ == Merge::kConcatenate || seen_.emplace(nodes[at].raw).second) {
       joined_.append(nodes[at].raw);
       ++joined_elements_;
     }
   }
+}
+
+void Gather::merge_pairs(std::string_view frame) {
+  if (!tree_.parse(frame)) return;
+  const std::size_t children = tree_.root().children;
+  numbers_.resize(children / 2);
+  for (std::size_t i = 0; i < children / 2; ++i) numbers_[i] += tree_.nodes()[2 + 2 * i].integer();
+  if (first_.empty()) first_ = frame;
 }
 
 void Gather::merge_by_key(std::size_t part) {
@@ -91,6 +117,22 @@ void Gather::merge_by_key(std::size_t part) {
   }
 }
 
+std::string Gather::edited() {
+  const bool array = tree_.root().type == ReplyType::kArray && tree_.root().children > 0;
+  const protocol::ReplyNode& node = tree_.nodes()[array ? 1 : 0];
+  if (node.type != ReplyType::kBulkString && node.type != ReplyType::kVerbatim) return std::move(first_);
+  std::string text(node.text);
+  edit_(text);
+  std::string out(first_, 0, static_cast<std::size_t>(node.raw.data() - first_.data()));
+  const bool verbatim = node.type == ReplyType::kVerbatim;
+  if (verbatim) text.insert(0, "txt:");
+  protocol::append_header(out, verbatim ? '=' : '$', static_cast<std::int64_t>(text.size()));
+  out.append(text).append("\r\n");
+  const std::size_t behind = static_cast<std::size_t>(node.raw.data() - first_.data()) + node.raw.size();
+  out.append(first_, behind);
+  return out;
+}
+
 std::string Gather::reply() {
   if (!error_.empty()) return std::move(error_);
   std::string out;
@@ -105,22 +147,20 @@ std::string Gather::reply() {
       protocol::append_header(out, '*', static_cast<std::int64_t>(numbers_.size()));
       for (const std::int64_t number : numbers_) protocol::append_integer(out, number);
       break;
+    case Merge::kSumPairs:
+      if (!tree_.parse(first_)) break;
+      protocol::append_header(out, '*', static_cast<std::int64_t>(2 * numbers_.size()));
+      for (std::size_t i = 0; i < numbers_.size(); ++i) {
+        out.append(tree_.nodes()[1 + 2 * i].raw);
+        protocol::append_integer(out, numbers_[i]);
+      }
+      break;
     case Merge::kConcatenate:
+    case Merge::kUnion:
       protocol::append_header(out, aggregate_, static_cast<std::int64_t>(joined_elements_));
       out.append(joined_);
       break;
-    default:
-      if (edit_ && tree_.parse(first_) &&
-          (tree_.root().type == ReplyType::kBulkString || tree_.root().type == ReplyType::kVerbatim)) {
-        const bool verbatim = tree_.root().type == ReplyType::kVerbatim;
-        std::string text(tree_.root().text);
-        edit_(text);
-        if (verbatim) text.insert(0, "txt:");
-        protocol::append_header(out, verbatim ? '=' : '$', static_cast<std::int64_t>(text.size()));
-        out.append(text).append("\r\n");
-      } else {
-        out = std::move(first_);
-      }
+    default: out = edit_ && tree_.parse(first_) ? edited() : std::move(first_);
   }
   return out;
 }

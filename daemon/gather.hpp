@@ -5,6 +5,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <vector>
 
 #include "protocol/command_table.hpp"
@@ -15,8 +16,9 @@ namespace nearcached::daemon {
 
 // Merges the replies of a command that was split by slot, sent to every primary, or answered key by key, as the command's
 // response policy says (protocol::Merge). Any part's error is the reply, as Redis answers a command that failed in the
-// middle. With Merge::kNone there is one part, whose text `edit` may change before it is passed on (INFO). Bounds: holds the
-// parts' replies whole; the session counts bytes() against its output limit. Confined to the session's worker.
+// middle. With Merge::kNone there is one part, whose text `edit` may change before it is passed on (INFO); of an array its
+// first element's (SCAN's cursor). Bounds: holds the parts' replies whole; the session counts bytes() against its output
+// limit. Confined to the session's worker.
 class Gather {
  public:
   using Edit = std::function<void(std::string& text)>;
@@ -40,7 +42,9 @@ class Gather {
  private:
   [[nodiscard]] bool complete(std::size_t part);
   void merge_array(std::string_view frame);
+  void merge_pairs(std::string_view frame);
   void merge_by_key(std::size_t part);
+  [[nodiscard]] std::string edited();
 
   const protocol::Merge merge_;
   const protocol::RespVersion version_;
@@ -48,10 +52,12 @@ class Gather {
   std::vector<std::string> replies_;                // by part
   std::vector<std::vector<std::uint32_t>> places_;  // by part
   std::vector<std::string> elements_;
-  std::vector<std::int64_t> numbers_;  // kLogicalAnd
-  std::string joined_;                 // kConcatenate
+  std::vector<std::int64_t> numbers_;  // kLogicalAnd, kSumPairs
+  std::string joined_;                 // kConcatenate, kUnion
   std::size_t joined_elements_ = 0;
-  char aggregate_ = '*';  // kConcatenate: array or set
+  std::unordered_set<std::string> seen_;  // kUnion
+  char aggregate_ = '*';                  // of joined_: array or set
+  std::size_t candidates_ = 0;            // kRandom: those among which first_ was chosen
   std::int64_t sum_ = 0;
   std::string first_;
   std::string error_;  // with '-' and CR LF

@@ -183,6 +183,7 @@ class PinnedClient final : public tiers::upstream::PinnedOwner {
   [[nodiscard]] bool nothing_subscribed() const { return channels() + patterns() + shard_channels() == 0; }
   void on_confirmation(std::string_view frame, bool error, bool shard);
   void note_unasked(std::string_view frame);
+  [[nodiscard]] std::string_view in_clients_version(std::string_view frame);
   void release_subscriptions();
 
   Session& session_;
@@ -207,6 +208,7 @@ class PinnedClient final : public tiers::upstream::PinnedOwner {
 
   std::unique_ptr<Transaction> transaction_;
   std::unique_ptr<Subscriptions> subscriptions_;
+  std::string reframed_;  // what in_clients_version() returned last
 };
 
 }  // namespace nearcached::daemon

@@ -219,7 +219,17 @@ void PinnedClient::on_push(PinnedConnection& from, std::string_view frame) {
     return;
   }
   if (verb == "sunsubscribe") note_unasked(frame);
-  session_.push(frame);
+  session_.push(in_clients_version(frame));
+}
+
+// HELLO may have come after the subscription: its connection speaks the version of that time. Frames differ in their first
+// byte only.
+std::string_view PinnedClient::in_clients_version(std::string_view frame) {
+  const char first = session_.version_ == RespVersion::kResp3 ? '>' : '*';
+  if (frame.front() == first || frame.front() == '-') return frame;
+  reframed_.assign(frame);
+  reframed_.front() = first;
+  return reframed_;
 }
 
 void PinnedClient::on_confirmation(std::string_view frame, bool error, bool shard) {
@@ -240,7 +250,7 @@ void PinnedClient::on_confirmation(std::string_view frame, bool error, bool shar
       frame = counted;
     }
   }
-  session_.emit(s.number, frame);
+  session_.emit(s.number, in_clients_version(frame));
   s.confirmations = error ? 0 : s.confirmations - 1;
   if (s.confirmations != 0) return;
   for (auto& added : s.added) added.clear();

@@ -165,6 +165,10 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   [[nodiscard]] bool forward_parts(const Command& command, const Args& args, std::string_view raw);
   void send_parts(const Command& command, const Args& args);
   [[nodiscard]] bool fan_out(const Command& command, const Args& args, std::string_view raw);
+  // session_cluster.cpp. scan() is for a cluster; emulate_cluster() is false where the command is not one that it answers.
+  [[nodiscard]] bool scan(const Command& command, const Args& args);
+  [[nodiscard]] bool near_upstream(const Args& args);
+  [[nodiscard]] bool emulate_cluster(const Command& command, const Args& args);
   // The command must wait: for what it would overtake, or for room on the way to the slot's node.
   [[nodiscard]] bool must_wait(const Args& args, std::uint32_t slot);
   [[nodiscard]] bool congested(std::uint32_t slot);

@@ -108,6 +108,8 @@ bool Session::dispatch_shared(const Command& command, const Args& args, std::str
   const bool refused = command.handling != Handling::kCachedRead && protocol::needs_own_connection(command, args);
   if (!command.arity_fits(args.size())) {
     answer_wrong_arity(command);
+  } else if (shared_.settings.cluster_emulation && emulate_cluster(command, args)) {
+    taken = true;
   } else if (refused) {
     answer_error("ERR nearcached: '" + std::string(command.name) +
                  "' needs an upstream connection of its own, which this version does not offer yet");
@@ -139,6 +141,7 @@ bool Session::dispatch_unknown(const Args& args, std::string_view raw) {
     shut("it speaks HTTP");
     return true;
   }
+  if (protocol::equal_ignoring_case(args[0], "near.upstream")) return near_upstream(args);
   const bool no_command = args[0].find('|') != args[0].npos;
   const Worker::Learned learned = no_command ? Worker::Learned{true, nullptr} : worker_.learned(args[0], now_us_);
   if (learned.asked) {
@@ -264,10 +267,7 @@ bool Session::forward(const Command& command, const Args& args, std::string_view
   std::vector<std::uint32_t>& positions = worker_.positions();
   if (!protocol::extract_keys(command, args, positions)) positions.clear();
   const bool cluster = worker_.router().topology()->cluster;
-  if (cluster && command.name == "scan") {
-    answer_error("ERR nearcached: SCAN over the nodes of a cluster is not offered yet");
-    return true;
-  }
+  if (cluster && command.name == "scan") return scan(command, args);
   const std::uint32_t slot = positions.empty() ? kNoSlot : slot_of(args[positions[0]]);
   if (must_wait(args, slot)) return false;
   const std::uint64_t number = open_place();

@@ -20,6 +20,14 @@ bool printable(std::string_view name) {
   return std::all_of(name.begin(), name.end(), [](char c) { return c >= '!' && c <= '~'; });
 }
 
+// The value of the line that begins with `name`, if there is one.
+void replace_line(std::string& text, std::string_view name, std::string_view value) {
+  const std::size_t at = text.find(name);
+  if (at == std::string::npos) return;
+  const std::size_t from = at + name.size();
+  text.replace(from, text.find('\r', from) - from, value);
+}
+
 }  // namespace
 
 bool Session::local(const Command& command, const Args& args, std::string_view raw) {
@@ -66,13 +74,18 @@ bool Session::info(const Command& command, const Args& args, std::string_view ra
     answer_text(stats_info_section(shared_.stats()));
     return true;
   }
-  if (args.size() > 1 && !named("default") && !named("all") && !named("everything") && !named("nearcached")) {
-    return forward(command, args, raw);
-  }
+  const bool ours = args.size() == 1 || named("default") || named("all") || named("everything") || named("nearcached");
+  const bool emulated = shared_.settings.cluster_emulation;
+  if (!ours && !emulated) return forward(command, args, raw);
   worker_.positions().clear();
   if (must_wait(args, tiers::upstream::kNoSlot)) return false;
   const std::uint64_t number = open_place();
-  replies_.at(number).gather = std::make_unique<Gather>(version_, [this](std::string& text) {
+  replies_.at(number).gather = std::make_unique<Gather>(version_, [=, this](std::string& text) {
+    if (emulated) {
+      replace_line(text, "redis_mode:", "cluster");
+      replace_line(text, "cluster_enabled:", "1");
+    }
+    if (!ours) return;
     text += text.empty() ? "" : "\r\n";
     text += stats_info_section(shared_.stats());
   });
@@ -95,7 +108,7 @@ void Session::write_hello(Sink& out) const {
   protocol::append_integer(out, resp3 ? 3 : 2);
   protocol::append_bulk(out, "id");
   protocol::append_integer(out, static_cast<std::int64_t>(id_));
-  pair("mode", "standalone");
+  pair("mode", shared_.settings.cluster_emulation ? "cluster" : "standalone");
   pair("role", "master");
   protocol::append_bulk(out, "modules");
   protocol::append_header(out, '*', 0);

@@ -29,6 +29,9 @@ enum class Merge : std::uint8_t {
   kSum,           // integers added
   kLogicalAnd,    // arrays of 0/1 combined element by element
   kConcatenate,   // arrays joined, order undefined
+  kUnion,         // the same, each element once
+  kSumPairs,      // arrays of [name, integer, ...]: integers added by place
+  kRandom,        // any one that is not null
   kByKey,         // arrays whose elements go back to the places of their keys (MGET)
 };
 

@@ -150,6 +150,7 @@ CLUSTER_SHAPE = "changes the cluster for everybody; an operator does that on the
 UPSTREAM_CLIENTS = "ids, addresses and pauses are the upstream's, so it would hit connections of strangers"
 CLUSTER_CLIENT = "the sidecar shows itself as one server; on a shared connection the mode would leak to other clients"
 TRANSACTION = "transaction state lives in a connection"
+OWN_SUBSCRIBERS = "a node tells of its own subscribers only"
 ALL_NODES = "without a tip, but only the same setting on every node makes sense behind one address"
 
 # name: (handling, merge, reason). Wins over every rule.
@@ -223,7 +224,12 @@ OVERRIDES = {
     "config|rewrite": ("kFanOut", "kAllSucceeded", ALL_NODES),
 
     "msetnx": ("kForward", "kNone", "all or nothing cannot be split: CROSSSLOT, in the upstream's words"),
-    "randomkey": ("kAnyNode", "kNone", "one random key of one node is as random as any"),
+    "pubsub|channels": ("kFanOut", "kUnion", OWN_SUBSCRIBERS),
+    "pubsub|numpat": ("kFanOut", "kSum", OWN_SUBSCRIBERS),
+    "pubsub|numsub": ("kFanOut", "kSumPairs", OWN_SUBSCRIBERS),
+    "pubsub|shardchannels": ("kFanOut", "kUnion", OWN_SUBSCRIBERS),
+    "pubsub|shardnumsub": ("kFanOut", "kSumPairs", OWN_SUBSCRIBERS),
+    "randomkey": ("kFanOut", "kRandom", "a node may be empty while others are not"),
 }
 
 # Subcommands that Redis 7.0 does not know and clients send anyway: (name, arity, flags). Handling: OVERRIDES.

@@ -238,6 +238,8 @@ class Generator:
     def _key(self, letter):
         rng = self.rng
         roll = rng.random()
+        if letter == "y":
+            return b"%by%d" % (self.tag, rng.randrange(2))
         if letter == "a" or roll < 0.04:
             letter = rng.choice(TYPES)
         if roll > 0.985:

@@ -3,7 +3,7 @@
 A form is words. Lower or upper case words are sent as they are; the rest:
 
     @s      a key, mostly one of that type: s string, b bitmap, p HyperLogLog, l list, h hash, e set, z sorted set, x stream,
-            g geo, a any.   #z  a number of keys and the keys
+            g geo, a any, y always a sorted set of equal scores (BYLEX is defined for no other).   #z  a number of keys and the keys
     :v      a random value of that kind (generator.VALUES)
     ( A | B )   one of them       ?( A | B )   one of them or nothing       +( A )   A once to four times
 
@@ -119,25 +119,26 @@ GROUPS = {
         ZADD @z ?( NX | XX ) ?( GT | LT ) ?( CH ) ?( INCR ) :score :m
         =** ZRANGE @z :index :index ?( REV ) ?( WITHSCORES )
         = ZRANGE @z :bound :bound BYSCORE ?( REV ) ?( LIMIT :index :index ) ?( WITHSCORES )
-        = ZRANGE @z :lex :lex BYLEX ?( REV ) ?( LIMIT :index :index )
+        ! ZADD @y +( 0 :m )
+        = ZRANGE @y :lex :lex BYLEX ?( REV ) ?( LIMIT :index :index )
         ZRANGESTORE @z @z :index :index
         = ZREVRANGE @z :index :index ?( WITHSCORES )
         = ZRANGEBYSCORE @z :bound :bound ?( WITHSCORES ) ?( LIMIT :index :index )
         = ZREVRANGEBYSCORE @z :bound :bound ?( WITHSCORES )
-        = ZRANGEBYLEX @z :lex :lex
-        = ZREVRANGEBYLEX @z :lex :lex ?( LIMIT :index :index )
-        = ZLEXCOUNT @z :lex :lex
+        = ZRANGEBYLEX @y :lex :lex
+        = ZREVRANGEBYLEX @y :lex :lex ?( LIMIT :index :index )
+        = ZLEXCOUNT @y :lex :lex
         =* ZSCORE @z :m
         = ZMSCORE @z +( :m )
-        = ZRANK @z :m
-        = ZREVRANK @z :m
+        != ZRANK @z :m
+        != ZREVRANK @z :m
         = ZCARD @z
         = ZCOUNT @z :bound :bound
         ZINCRBY @z :score :m
         ZREM @z +( :m )
         ZREMRANGEBYRANK @z :index :index
         ZREMRANGEBYSCORE @z :bound :bound
-        ZREMRANGEBYLEX @z :lex :lex
+        ! ZREMRANGEBYLEX @y :lex :lex
         ZPOPMIN @z ?( :count )
         ZPOPMAX @z ?( :count )
         ZMPOP #z ( MIN | MAX ) ?( COUNT :count )

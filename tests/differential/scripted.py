@@ -18,6 +18,17 @@ FOUND = {
         [0, [["GET"], ["WATCH"], ["PING", "a", "b"], ["NONSENSE"], ["CLIENT", "nonsense"], ["GET", "s0"], ["EXEC"], ["EXEC", "x"]]]
         [0, [["UNSUBSCRIBE"], ["GET", "s0"]]]
         ''',
+    "a subscriber's messages are of the version it speaks now": '''
+        [0, [["HELLO", "3"], ["SUBSCRIBE", "a"], ["HELLO", "2"], ["PSUBSCRIBE", "b*"]]]
+        [1, [["PUBLISH", "a", "1"], ["PUBLISH", "b1", "2"]]]
+        [0, [["UNSUBSCRIBE"], ["PUNSUBSCRIBE"], ["HELLO", "2"], ["SUBSCRIBE", "a"]]]
+        [0, [["HELLO", "3"]]]
+        [0, [["RESET"], ["HELLO", "2"], ["SUBSCRIBE", "a"]]]
+        [1, [["PUBLISH", "a", "3"]]]
+        [0, [["UNSUBSCRIBE"], ["HELLO", "3"], ["SUBSCRIBE", "b"], ["GET", "s0"]]]
+        [1, [["PUBLISH", "b", "4"]]]
+        [0, [["UNSUBSCRIBE", "b"]]]
+        ''',
     "a watch outlives a subscription, a blocking command and WAIT": '''
         [0, [["HELLO", "3"], ["SET", "k", "1"], ["WATCH", "k"]]]
         [0, [["PSUBSCRIBE", "p*"]]]

@@ -47,6 +47,7 @@ class Buffer {
   [[nodiscard]] std::string_view view() const { return {block_ + begin_, end_ - begin_}; }
 
   void append(const char* bytes, std::size_t n) {
+    if (n == 0) return;  // an empty view has no address to copy from
     char* to = prepare(n);
     __builtin_memcpy(to, bytes, n);
     end_ += n;

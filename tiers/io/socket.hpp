@@ -40,5 +40,7 @@ void set_no_delay(int fd);
 void set_keepalive(int fd, std::chrono::milliseconds idle);
 // "10.0.0.1:5555", "unix" for the other end of a unix socket.
 [[nodiscard]] std::string peer_name(int fd);
+// The same of this end.
+[[nodiscard]] std::string local_name(int fd);
 
 }  // namespace nearcached::tiers::io

@@ -1,6 +1,8 @@
 #include "daemon/gather.hpp"
 
 #include <catch2/catch.hpp>
+#include <set>
+#include <string>
 
 namespace nearcached::daemon {
 namespace {
@@ -130,6 +132,40 @@ TEST_CASE("arrays are joined, nested elements whole, empty ones too", "[gather]"
   CHECK(gather(none, {{0, "*0\r\n"}, {1, "*0\r\n"}}) == "*0\r\n");
   Gather sets(Merge::kConcatenate, RespVersion::kResp3, 2);
   CHECK(gather(sets, {{0, "~1\r\n+a\r\n"}, {1, "~1\r\n+b\r\n"}}) == "~2\r\n+a\r\n+b\r\n");
+}
+
+TEST_CASE("a union has each element once", "[gather]") {
+  Gather g(Merge::kUnion, RespVersion::kResp2, 3);
+  CHECK(gather(g, {{0, "*2\r\n$1\r\na\r\n$1\r\nb\r\n"}, {1, "*0\r\n"}, {2, "*2\r\n$1\r\nb\r\n$1\r\nc\r\n"}}) ==
+        "*3\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n");
+}
+
+TEST_CASE("numbers that follow names are added by place", "[gather]") {
+  Gather g(Merge::kSumPairs, RespVersion::kResp2, 2);
+  CHECK(gather(g, {{1, "*4\r\n$1\r\na\r\n:1\r\n$1\r\nb\r\n:0\r\n"}, {0, "*4\r\n$1\r\na\r\n:2\r\n$1\r\nb\r\n:5\r\n"}}) ==
+        "*4\r\n$1\r\na\r\n:3\r\n$1\r\nb\r\n:5\r\n");
+  Gather none(Merge::kSumPairs, RespVersion::kResp2, 2);
+  CHECK(gather(none, {{0, "*0\r\n"}, {1, "*0\r\n"}}) == "*0\r\n");
+}
+
+TEST_CASE("a random one is never that of an empty node while another has one", "[gather]") {
+  std::set<std::string> seen;
+  for (int i = 0; i < 200; ++i) {
+    Gather g(Merge::kRandom, RespVersion::kResp2, 4);
+    seen.insert(gather(g, {{0, "$-1\r\n"}, {1, "$1\r\na\r\n"}, {2, "$-1\r\n"}, {3, "$1\r\nb\r\n"}}));
+  }
+  CHECK(seen == std::set<std::string>{"$1\r\na\r\n", "$1\r\nb\r\n"});
+  Gather none(Merge::kRandom, RespVersion::kResp3, 2);
+  CHECK(gather(none, {{0, "_\r\n"}, {1, "_\r\n"}}) == "_\r\n");
+}
+
+TEST_CASE("of an array the first element is edited, the rest is as it was", "[gather]") {
+  const auto append = [](std::string& text) { text += "7"; };
+  Gather g(RespVersion::kResp2, append);
+  CHECK(gather(g, {{0, "*2\r\n$2\r\n12\r\n*2\r\n$1\r\na\r\n$1\r\nb\r\n"}}) ==
+        "*2\r\n$3\r\n127\r\n*2\r\n$1\r\na\r\n$1\r\nb\r\n");
+  Gather empty(RespVersion::kResp2, append);
+  CHECK(gather(empty, {{0, "*0\r\n"}}) == "*0\r\n");
 }
 
 TEST_CASE("an edited text gets its new length, in either spelling", "[gather]") {

@@ -397,7 +397,7 @@ TEST_CASE("commands about the client's own session are answered here") {
 }
 
 TEST_CASE("commands without keys go to any node") {
-  for (const std::string_view name : {"scan", "randomkey", "swapdb", "publish", "command", "command|docs", "time",
+  for (const std::string_view name : {"scan", "swapdb", "publish", "command", "command|docs", "time",
                                       "acl|whoami", "cluster|slots", "config|get", "object|help", "latency|doctor"}) {
     CHECK(handled(name, Handling::kAnyNode));
   }
