@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Writes protocol/commands.inc from the COMMAND reply of a running Redis 7.0.
+"""Writes protocol/commands.inc and docs/commands.md from the COMMAND reply of a running Redis 7.0.
 
-    protocol/generate_commands.py --connect 127.0.0.1:6379            # rewrites commands.inc beside this file
-    protocol/generate_commands.py --connect 127.0.0.1:6379 --check    # exit 1 if it would change
+    protocol/generate_commands.py --connect 127.0.0.1:6379            # rewrites both
+    protocol/generate_commands.py --connect 127.0.0.1:6379 --check    # exit 1 if one would change
 
 Facts (arity, flags, key positions, key specifications, subcommands) are Redis's. Decisions (what the sidecar does with a
 command, how parts are merged) come from `decide` below: general rules over Redis's flags and tips, and before them the
@@ -14,6 +14,7 @@ import socket
 import sys
 
 COMMANDS_INC = pathlib.Path(__file__).resolve().parent / "commands.inc"
+COMMANDS_MD = pathlib.Path(__file__).resolve().parents[1] / "docs" / "commands.md"
 SERVER_SERIES = "7.0."  # the table is made from this series; newer commands come from the upstream's COMMAND INFO
 COLUMNS_MAX = 125
 
@@ -244,6 +245,23 @@ NEWER_ARITIES = {
     "zrevrank": -3,  # 7.2: WITHSCORE
 }
 
+# Commands of Redis 8 and Valkey 8 that are not in the table: (class, what it does). Those without '|' come to the sidecar with
+# what COMMAND INFO says of them, when a client first uses one; a subcommand goes where its container goes.
+LEARNED = "as COMMAND INFO describes it"
+NEWER_COMMANDS = {
+    "client|capa": ("kDenied", "not known here: unknown subcommand"),
+    "client|import-source": ("kDenied", "not known here: unknown subcommand"),
+    "cluster|myshardid": ("kAnyNode", "with its container"),
+    "cluster|slot-stats": ("kAnyNode", "with its container: one node's slots"),
+    "commandlog": ("kAnyNode", LEARNED),
+    "hexpire": ("kForward", LEARNED), "hexpireat": ("kForward", LEARNED), "hexpiretime": ("kForward", LEARNED),
+    "hgetdel": ("kForward", LEARNED), "hgetex": ("kForward", LEARNED), "hpersist": ("kForward", LEARNED),
+    "hpexpire": ("kForward", LEARNED), "hpexpireat": ("kForward", LEARNED), "hpexpiretime": ("kForward", LEARNED),
+    "hpttl": ("kForward", LEARNED), "hsetex": ("kForward", LEARNED), "httl": ("kForward", LEARNED),
+    "script|show": ("kAnyNode", "with its container"),
+    "waitaof": ("kPinned", "as WAIT"),
+}
+
 # response_policy of a command that is sent to several nodes -> Merge. `special` and `agg_min` have no merge.
 MERGES = {
     "all_succeeded": "kAllSucceeded",
@@ -443,6 +461,57 @@ def generate(commands):
     return "\n".join(lines) + "\n"
 
 
+# --- Writing docs/commands.md ------------------------------------------------------------------------------------------
+
+CLASSES = {  # Handling -> (word, meaning)
+    "kCachedRead": ("L1", "a read that L1 may answer; else it is filled from the node of its key"),
+    "kForward": ("forward", "to the node of its keys, which are of one slot; a write fences them"),
+    "kSplit": ("split", "keys of several slots are split by slot and the replies merged; not atomic then"),
+    "kFanOut": ("all", "to every primary, and the replies merged"),
+    "kAnyNode": ("one", "to one node"),
+    "kPinned": ("own", "on an upstream connection of the client's own, from a bounded pool"),
+    "kLocal": ("here", "answered by the sidecar, which asks the upstream where it must"),
+    "kDenied": ("refused", "`-NOPERM`, or an error that says why"),
+}
+MERGE_WORDS = {
+    "kNone": "", "kAllSucceeded": "OK if all said OK", "kSum": "added up", "kLogicalAnd": "1 if all said 1", "kByKey": "by key",
+    "kConcatenate": "one after the other", "kUnion": "each element once", "kSumPairs": "added up by name", "kRandom": "one of them",
+}
+
+
+def document(commands):
+    """The text of docs/commands.md."""
+    lines = ["# Commands", "",
+             "Made by `protocol/generate_commands.py` from its tables and from COMMAND of Redis " + SERVER_SERIES + "x: edit those, not",
+             "this. What each command's class means:", "", "| class | what happens |", "|---|---|"]
+    lines += [f"| {word} | {meaning} |" for word, meaning in CLASSES.values()]
+    lines += ["", "In a transaction (MULTI) commands are queued at the node of the transaction's keys, and no read is answered from L1.",
+              "Several keys of a command that is not split must be of one slot before a cluster, as Redis Cluster asks for.", "",
+              f"## Redis {SERVER_SERIES}x and Valkey", "", "| command | class | why, and how replies are merged |", "|---|---|---|"]
+    lines += [document_row(command) for command in everything(commands) if not command["subcommands"]]
+    lines += ["", "## Newer commands and modules", "",
+              "A command that is not in the table is asked about with COMMAND INFO when a client first uses it, and handled by its flags",
+              "and keys: by its keys if it has some, with its writes fenced; on one node if not; a blocking one on a connection of its own.",
+              "An unknown subcommand goes where its container goes. Of Redis 8 and Valkey 8:", "",
+              "| command | class | why |", "|---|---|---|"]
+    lines += [f"| {title(name)} | {CLASSES[handling][0]} | {reason} |" for name, (handling, reason) in sorted(NEWER_COMMANDS.items())]
+    return "\n".join(lines) + "\n"
+
+
+def document_row(command):
+    name = command["name"]
+    handling, merge = decide(command)
+    reason = OVERRIDES[name][2] if name in OVERRIDES else CACHED_READS[name][2] if name in CACHED_READS else NOT_CACHED.get(name, "")
+    if name in BLOCKS_BY_OPTION:
+        reason = f"with {BLOCKS_BY_OPTION[name]} on a connection of its own"
+    notes = "; ".join(note for note in (reason, MAY_REPLICATE.get(name, ""), MERGE_WORDS[merge]) if note)
+    return f"| {title(name)} | {CLASSES[handling][0]} | {notes} |"
+
+
+def title(name):
+    return name.upper().replace("|", " ")
+
+
 def check_tables(commands):
     """A row for a command that does not exist is a typing error or a rename: say so instead of ignoring it."""
     known = {command["name"] for command in everything(commands)}
@@ -531,23 +600,23 @@ def camel(name):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--connect", required=True, metavar="HOST:PORT")
-    parser.add_argument("--output", type=pathlib.Path, default=COMMANDS_INC)
-    parser.add_argument("--check", action="store_true", help="write nothing, exit 1 if the file is not up to date")
+    parser.add_argument("--check", action="store_true", help="write nothing, exit 1 if a file is not up to date")
     options = parser.parse_args()
     host, _, port = options.connect.rpartition(":")
     client = RespClient(host, int(port))
     version = server_version(client)
     if not version.startswith(SERVER_SERIES):
         parser.error(f"the table is made from Redis {SERVER_SERIES}x, this server is {version}")
-    text = generate(read_commands(client))
+    commands = read_commands(client)
     client.close()
-    if not options.check:
-        options.output.write_text(text)
-        return 0
-    if options.output.exists() and options.output.read_text() == text:
-        return 0
-    print(f"{options.output} is not what the generator makes of this server's COMMAND", file=sys.stderr)
-    return 1
+    stale = False
+    for path, text in ((COMMANDS_INC, generate(commands)), (COMMANDS_MD, document(commands))):
+        if not options.check:
+            path.write_text(text)
+        elif not path.exists() or path.read_text() != text:
+            print(f"{path} is not what the generator makes of this server's COMMAND", file=sys.stderr)
+            stale = True
+    return int(stale)
 
 
 if __name__ == "__main__":
