@@ -163,6 +163,7 @@ App::App(const config::Settings& settings, const config::ContainerLimits& limits
   shared_->pinned_budget.max = settings_.upstream.pinned_pool.max;
   for (std::uint32_t i = 0; i < settings_.threads; ++i) {
     workers_.push_back(std::make_unique<Worker>(i, *shared_, worker_options()));
+    shared_->workers.push_back(workers_.back().get());
     peers_.loops.push_back(&workers_.back()->loop());
     peers_.services.push_back(&workers_.back()->fills());
   }

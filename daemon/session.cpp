@@ -40,7 +40,9 @@ Session::Session(Worker& worker, Shared& shared, int fd)
       identity_(shared.identities.configured()),
       now_us_(tiers::io::boot_us()),
       id_(shared.next_client_id.fetch_add(1, std::memory_order_relaxed)),
-      peer_(tiers::io::peer_name(fd)) {
+      peer_(tiers::io::peer_name(fd)),
+      local_address_(tiers::io::local_name(fd)),
+      connected_us_(now_us_) {
   ++identity_->clients;
   stream_.adopt(fd);
 }
@@ -370,16 +372,20 @@ void Session::answer_wrong_arity(const Command& command) {
 }
 
 void Session::answer_text(std::string_view text) {
-  answer([&](auto& out) {
-    if (version_ == RespVersion::kResp2) {
-      protocol::append_bulk(out, text);
-      return;
-    }
-    protocol::append_header(out, '=', static_cast<std::int64_t>(text.size() + 4));
-    protocol::append_text(out, "txt:");
-    protocol::append_text(out, text);
-    protocol::append_text(out, "\r\n");
-  });
+  answer([&](auto& out) { protocol::append_text(out, text_reply(text)); });
+}
+
+std::string Session::text_reply(std::string_view text) const {
+  std::string reply;
+  if (version_ == RespVersion::kResp2) {
+    protocol::append_bulk(reply, text);
+    return reply;
+  }
+  protocol::append_header(reply, '=', static_cast<std::int64_t>(text.size() + 4));
+  protocol::append_text(reply, "txt:");
+  protocol::append_text(reply, text);
+  protocol::append_text(reply, "\r\n");
+  return reply;
 }
 
 void Session::answer_error(std::string_view text) {

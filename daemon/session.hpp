@@ -8,9 +8,11 @@
 #include <string_view>
 #include <vector>
 
+#include "daemon/client_facts.hpp"
 #include "daemon/gather.hpp"
 #include "daemon/pinned_client.hpp"
 #include "daemon/shared.hpp"
+#include "daemon/upstream_question.hpp"
 #include "protocol/command_table.hpp"
 #include "protocol/request_parser.hpp"
 #include "protocol/writer.hpp"
@@ -57,6 +59,8 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   void drain();
   // Closes now; `reason` is for the log, empty for an ordinary end.
   void shut(std::string_view reason);
+  // What CLIENT LIST says of it.
+  [[nodiscard]] ClientFacts facts();
   // The upstream connections have room again.
   void retry_congested();
 
@@ -154,6 +158,7 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   void answer_wrong_arity(const Command& command);
   // Text for people: a bulk string, in RESP3 a verbatim one.
   void answer_text(std::string_view text);
+  [[nodiscard]] std::string text_reply(std::string_view text) const;
 
   // session_dispatch.cpp: false if the command was not taken: it comes again when the session may read on.
   [[nodiscard]] bool dispatch(const Args& args, std::string_view raw);
@@ -222,7 +227,17 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   // Asks the upstream; `then` runs if it agrees, with the place that the reply goes to.
   void authenticate(tiers::upstream::Credentials credentials, std::function<void(std::uint64_t)> then);
   void become(const tiers::upstream::IdentityPtr& identity, protocol::RespVersion version);
-  [[nodiscard]] std::string client_line() const;
+
+  // session_client.cpp: about the clients of all workers, and about settings. False as above.
+  void ask_upstream(std::initializer_list<std::string_view> question, std::function<void(std::uint64_t, std::string)> then);
+  void ask_upstream(std::string_view question, std::function<void(std::uint64_t, std::string)> then);
+  void end_question(std::uint64_t number, std::string_view reply);
+  [[nodiscard]] bool client_list(const Args& args);
+  [[nodiscard]] bool client_kill(const Args& args);
+  void client_tracking_info();
+  void client_switch(const Args& args);
+  [[nodiscard]] bool config_get(const Args& args, std::string_view raw);
+  void refuse_setting(std::string_view name);
 
   // session_databases.cpp: SELECT.
   [[nodiscard]] bool select(const Args& args);
@@ -265,6 +280,10 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
 
   std::uint64_t id_;
   std::string peer_;
+  std::string local_address_;
+  std::int64_t connected_us_;
+  std::string_view last_command_;  // of the table
+  UpstreamQuestion question_;
   std::string name_;
   std::string library_name_;
   std::string library_version_;

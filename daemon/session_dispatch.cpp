@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "daemon/own_settings.hpp"
 #include "daemon/session.hpp"
 #include "daemon/worker.hpp"
 #include "protocol/ascii_case.hpp"
@@ -87,6 +88,7 @@ bool Session::dispatch(const Args& args, std::string_view raw) {
       return true;
     }
   }
+  last_command_ = command->name;
   return dispatch_known(*command, args, raw);
 }
 
@@ -120,8 +122,10 @@ bool Session::dispatch_shared(const Command& command, const Args& args, std::str
       case Handling::kLocal: taken = local(command, args, raw); break;
       case Handling::kSplit: taken = split(command, args, raw); break;
       case Handling::kFanOut: taken = fan_out(command, args, raw); break;
-      case Handling::kForward:
-      case Handling::kAnyNode: taken = forward(command, args, raw); break;
+      case Handling::kForward: taken = forward(command, args, raw); break;
+      case Handling::kAnyNode:
+        taken = command.name == "config|get" ? config_get(args, raw) : forward(command, args, raw);
+        break;
       case Handling::kPinned:
       case Handling::kDenied:
         answer_error("NOPERM nearcached: '" + std::string(command.name) + "' is not passed on to the upstream");
@@ -345,6 +349,12 @@ void Session::send_parts(const Command& command, const Args& args) {
 }
 
 bool Session::fan_out(const Command& command, const Args& args, std::string_view raw) {
+  if (command.name == "config|set") {
+    if (const std::string_view own = own_setting_named(args); !own.empty()) {
+      refuse_setting(own);
+      return true;
+    }
+  }
   const std::size_t primaries = worker_.router().topology()->primaries.size();
   if (primaries == 1) return forward(command, args, raw);
   worker_.positions().clear();

@@ -59,6 +59,10 @@ bool Session::local(const Command& command, const Args& args, std::string_view r
   } else if (name == "quit") {
     answer([](auto& out) { protocol::append_simple(out, "OK"); });
     closing_ = true;
+  } else if (name == "client|list") {
+    return client_list(args);
+  } else if (name == "client|kill") {
+    return client_kill(args);
   } else {
     client(command, args);
   }
@@ -221,16 +225,6 @@ void Session::reset() {
   answer([](auto& out) { protocol::append_simple(out, "RESET"); });
 }
 
-std::string Session::client_line() const {
-  std::string line = "id=" + std::to_string(id_) + " addr=" + peer_ + " fd=" + std::to_string(stream_.fd()) +
-                     " name=" + name_ + " db=" + std::to_string(identity_->database) +
-                     " resp=" + (version_ == RespVersion::kResp3 ? "3" : "2") + " user=";
-  const std::string& user = identity_->credentials.user;
-  line += user.empty() ? std::string_view("default") : std::string_view(user);
-  line += " lib-name=" + library_name_ + " lib-ver=" + library_version_ + "\n";
-  return line;
-}
-
 void Session::client_reply(const Args& args) {
   if (protocol::equal_ignoring_case(args[2], "on")) {
     replies_wanted_ = Replies::kOn;
@@ -260,7 +254,7 @@ void Session::client(const Command& command, const Args& args) {
   } else if (name == "client|reply") {
     client_reply(args);
   } else if (name == "client|info") {
-    answer_text(client_line());
+    answer_text(facts().line());
   } else if (name == "client|setname") {
     if (!printable(args[2])) {
       answer_error("ERR Client names cannot contain spaces, newlines or special characters.");
@@ -281,8 +275,12 @@ void Session::client(const Command& command, const Args& args) {
       *field = std::string(args[3]);
       ok();
     }
+  } else if (name == "client|getredir") {
+    answer([](auto& out) { protocol::append_integer(out, -1); });
+  } else if (name == "client|trackinginfo") {
+    client_tracking_info();
   } else {
-    answer_error("ERR nearcached: '" + std::string(command.name) + "' is not offered yet");
+    client_switch(args);
   }
 }
 

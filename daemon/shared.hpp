@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "config/settings.hpp"
 #include "daemon/stats_report.hpp"
@@ -17,6 +18,8 @@
 
 namespace nearcached::daemon {
 
+class Worker;
+
 // Owned by App, which outlives every worker. Each member is constant after construction or synchronised inside.
 struct Shared {
   const config::Settings& settings;
@@ -28,6 +31,7 @@ struct Shared {
   StatsSource stats;
   const bool publishes = false;  // peers may hear of writes over the bus: each is published
   tiers::upstream::PinnedBudget pinned_budget{};
+  std::vector<Worker*> workers{};  // all of them; complete before the first one starts
   std::atomic<std::uint64_t> next_client_id{1};
   std::atomic<bool> own_writes_untold{false};   // some node's changes are, or were, heard of by other ways than tracking
   std::atomic<bool> over_buffer_budget{false};  // all buffers together are over limits.buffer_bytes

@@ -69,6 +69,7 @@ class Worker {
   [[nodiscard]] tiers::FillService& fills() { return fills_; }
   [[nodiscard]] tiers::upstream::PinnedPool& pinned() { return pinned_; }
   [[nodiscard]] tiers::insight::Counters& counters() { return counters_; }
+  [[nodiscard]] const std::vector<std::unique_ptr<Session>>& sessions() const { return sessions_; }
   [[nodiscard]] std::vector<std::uint32_t>& positions() { return positions_; }  // scratch of one dispatch
   [[nodiscard]] std::string& encoded() { return encoded_; }                     // scratch of one dispatch
   [[nodiscard]] std::string& variant() { return variant_; }                     // scratch of one read

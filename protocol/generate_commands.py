@@ -146,6 +146,7 @@ KEY_GRAMMAR = {
 
 OWN_CONNECTION_STATE = "changes or reads the state of its connection, and the others are shared"
 OWN_ANSWER = "about the client's connection to this process"
+OWN_CLIENTS = "about the clients of this process; whether the user may is asked of the upstream"
 UPSTREAM_ROLE = "would take the upstream away from everybody"
 CLUSTER_SHAPE = "changes the cluster for everybody; an operator does that on the node itself"
 UPSTREAM_CLIENTS = "ids, addresses and pauses are the upstream's, so it would hit connections of strangers"
@@ -165,19 +166,21 @@ OVERRIDES = {
     "reset": ("kLocal", "kNone", OWN_ANSWER),
     "select": ("kLocal", "kNone", "session state"),
     "client|getname": ("kLocal", "kNone", OWN_ANSWER),
+    "client|getredir": ("kLocal", "kNone", OWN_ANSWER),
     "client|id": ("kLocal", "kNone", OWN_ANSWER),
     "client|info": ("kLocal", "kNone", OWN_ANSWER),
+    "client|kill": ("kLocal", "kNone", OWN_CLIENTS),
+    "client|list": ("kLocal", "kNone", OWN_CLIENTS),
+    "client|no-evict": ("kLocal", "kNone", OWN_ANSWER),
+    "client|no-touch": ("kLocal", "kNone", OWN_ANSWER),
     "client|reply": ("kLocal", "kNone", OWN_ANSWER),
     "client|setinfo": ("kLocal", "kNone", OWN_ANSWER),
     "client|setname": ("kLocal", "kNone", OWN_ANSWER),
+    "client|trackinginfo": ("kLocal", "kNone", OWN_ANSWER),
 
     "client": ("kPinned", "kNone", "a subcommand this table does not know may change its connection's state"),
     "client|caching": ("kPinned", "kNone", OWN_CONNECTION_STATE),
-    "client|getredir": ("kPinned", "kNone", OWN_CONNECTION_STATE),
-    "client|no-evict": ("kPinned", "kNone", OWN_CONNECTION_STATE),
-    "client|no-touch": ("kPinned", "kNone", OWN_CONNECTION_STATE),
     "client|tracking": ("kPinned", "kNone", OWN_CONNECTION_STATE),
-    "client|trackinginfo": ("kPinned", "kNone", OWN_CONNECTION_STATE),
     "discard": ("kPinned", "kNone", TRANSACTION),
     "exec": ("kPinned", "kNone", TRANSACTION),
     "multi": ("kPinned", "kNone", TRANSACTION),
@@ -186,7 +189,6 @@ OVERRIDES = {
     "monitor": ("kPinned", "kNone", "an endless stream"),
     "wait": ("kPinned", "kNone", "waits for the writes of its own connection"),
 
-    "client|kill": ("kDenied", "kNone", UPSTREAM_CLIENTS),
     "client|pause": ("kDenied", "kNone", UPSTREAM_CLIENTS),
     "client|unblock": ("kDenied", "kNone", UPSTREAM_CLIENTS),
     "client|unpause": ("kDenied", "kNone", UPSTREAM_CLIENTS),
