@@ -49,6 +49,11 @@ int __wrap_getpeername(int, sockaddr*, socklen_t*) {
   return -1;
 }
 
+int __wrap_getsockname(int, sockaddr*, socklen_t*) {
+  errno = ENOTCONN;
+  return -1;
+}
+
 int __wrap_close(int fd) {
   if (fd < Kernel::kFirstFd) return __real_close(fd);
   Kernel::current().sys_close(fd);
