@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <utility>
-#include <vector>
 
 #include "tiers/io/clock.hpp"
 
@@ -13,35 +12,17 @@ using coherence::FillLinkState;
 FillConnection::FillConnection(io::EventLoop& loop, io::Resolver& resolver, upstream::Endpoint endpoint,
                                upstream::IdentityPtr identity, std::int64_t connect_timeout_us,
                                std::unique_ptr<coherence::FillLink> link)
-    : loop_(loop),
-      resolver_(resolver),
-      endpoint_(std::move(endpoint)),
+    : endpoint_(std::move(endpoint)),
       identity_(std::move(identity)),
       connect_timeout_us_(connect_timeout_us),
       link_(std::move(link)),
-      stream_(loop, *this) {}
-
-FillConnection::~FillConnection() { *alive_ = false; }
+      stream_(loop, *this),
+      connector_(loop, resolver, stream_, endpoint_) {}
 
 void FillConnection::open(std::int64_t now_us) {
   opening_ = true;
   opened_us_ = now_us;
-  if (endpoint_.is_unix()) {
-    connect_to({io::unix_address(endpoint_.host)});
-  } else if (const auto literal = io::literal_address(endpoint_.host, endpoint_.port); literal.length != 0) {
-    connect_to({literal});
-  } else {
-    resolver_.look_up(endpoint_.host, endpoint_.port,
-                      [this, alive = alive_, &loop = loop_](std::vector<io::SocketAddress> addresses) {
-                        loop.post([this, alive, addresses = std::move(addresses)] {
-                          if (*alive && opening_ && !stream_.is_open()) connect_to(addresses);
-                        });
-                      });
-  }
-}
-
-void FillConnection::connect_to(const std::vector<io::SocketAddress>& addresses) {
-  if (addresses.empty() || !stream_.connect(addresses[failures_ % addresses.size()])) lost(io::boot_us());
+  connector_.open(failures_);
 }
 
 void FillConnection::on_connected() {
@@ -64,6 +45,7 @@ std::size_t FillConnection::on_data(std::string_view bytes) {
 void FillConnection::on_closed(int) { lost(io::boot_us()); }
 
 void FillConnection::close() {
+  connector_.cancel();
   stream_.close();
   link_->disconnected();
 }

@@ -9,6 +9,7 @@
 #include "tiers/coherence/fill_link.hpp"
 #include "tiers/io/resolver.hpp"
 #include "tiers/io/stream.hpp"
+#include "tiers/upstream/connector.hpp"
 #include "tiers/upstream/identity.hpp"
 
 namespace nearcached::tiers {
@@ -25,7 +26,6 @@ class FillConnection final : public io::StreamOwner {
 
   FillConnection(io::EventLoop& loop, io::Resolver& resolver, upstream::Endpoint endpoint, upstream::IdentityPtr identity,
                  std::int64_t connect_timeout_us, std::unique_ptr<coherence::FillLink> link);
-  ~FillConnection();
 
   [[nodiscard]] coherence::FillLink& link() { return *link_; }
   [[nodiscard]] const coherence::FillLink& link() const { return *link_; }
@@ -43,22 +43,19 @@ class FillConnection final : public io::StreamOwner {
   std::size_t on_data(std::string_view bytes) override;
   void on_closed(int error) override;
   void open(std::int64_t now_us);
-  void connect_to(const std::vector<io::SocketAddress>& addresses);
   void lost(std::int64_t now_us);
 
-  io::EventLoop& loop_;
-  io::Resolver& resolver_;
   const upstream::Endpoint endpoint_;
   const upstream::IdentityPtr identity_;
   const std::int64_t connect_timeout_us_;
   std::unique_ptr<coherence::FillLink> link_;
   io::Stream stream_;
+  upstream::Connector connector_;
   bool opening_ = false;
   bool broken_ = false;  // to be closed at the next tick: never from inside a call of the link
   std::int64_t opened_us_ = 0;
   std::int64_t retry_at_us_ = 0;
   std::uint32_t failures_ = 0;
-  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
 }  // namespace nearcached::tiers

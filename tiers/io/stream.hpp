@@ -45,6 +45,7 @@ class Stream final : public EventHandler {
   // Starts to connect: on_connected() or on_closed() follows. False (errno) if it failed at once: then neither follows.
   [[nodiscard]] bool connect(const SocketAddress& address);
   void close();
+  [[nodiscard]] StreamOwner& owner() { return owner_; }
   [[nodiscard]] bool is_open() const { return fd_ >= 0; }
   [[nodiscard]] bool connected() const { return fd_ >= 0 && !connecting_; }
 

@@ -2,10 +2,8 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <unordered_set>
 #include <utility>
-#include <vector>
 
 #include "tiers/coherence/rules.hpp"
 #include "tiers/io/clock.hpp"
@@ -23,17 +21,14 @@ constexpr std::size_t kErrorLineMax = 64 * 1024;
 DataConnection::DataConnection(io::EventLoop& loop, io::Resolver& resolver, insight::Counters& counters,
                                DataConnectionOptions options, DataConnectionOwner& owner,
                                std::unique_ptr<Announcer> announcer)
-    : loop_(loop),
-      resolver_(resolver),
-      counters_(counters),
+    : counters_(counters),
       options_(std::move(options)),
       owner_(owner),
       stream_(loop, *this),
+      connector_(loop, resolver, stream_, options_.endpoint),
       announcer_(std::move(announcer)) {
   stream_.retain_sent();
 }
-
-DataConnection::~DataConnection() { *alive_ = false; }
 
 void DataConnection::send(const RequestMeta& meta, std::string_view bytes, std::int64_t now_us) {
   last_used_us_ = now_us;
@@ -64,31 +59,7 @@ bool DataConnection::silent(std::int64_t now_us) const {
 void DataConnection::open(std::int64_t now_us) {
   state_ = State::kConnecting;
   opened_us_ = now_us;
-  const Endpoint& endpoint = options_.endpoint;
-  if (endpoint.is_unix()) {
-    connect_to({io::unix_address(endpoint.host)});
-    return;
-  }
-  if (const io::SocketAddress literal = io::literal_address(endpoint.host, endpoint.port); literal.length != 0) {
-    connect_to({literal});
-    return;
-  }
-  resolver_.look_up(endpoint.host, endpoint.port,
-                    [this, alive = alive_, &loop = loop_](std::vector<io::SocketAddress> addresses) {
-                      loop.post([this, alive, addresses = std::move(addresses)] {
-                        if (*alive && state_ == State::kConnecting && !stream_.is_open()) connect_to(addresses);
-                      });
-                    });
-}
-
-void DataConnection::connect_to(const std::vector<io::SocketAddress>& addresses) {
-  if (addresses.empty()) {
-    // Told at the next tick: never from inside the call that sent the request.
-    opened_us_ = 0;
-    return;
-  }
-  // Several addresses of one name: the next one with the next attempt.
-  if (!stream_.connect(addresses[failures_ % addresses.size()])) opened_us_ = 0;
+  connector_.open(failures_);
 }
 
 void DataConnection::on_connected() {
@@ -311,9 +282,8 @@ void DataConnection::tick(std::int64_t now_us) {
   expire_owed(now_us);
   if (state_ == State::kConnecting || state_ == State::kGreeting) {
     if (now_us - opened_us_ > options_.connect_timeout_us) {
-      const bool failed_at_once = opened_us_ == 0;
       stream_.close();
-      lost(failed_at_once ? "cannot connect" : "connecting takes too long", false);
+      lost("connecting takes too long", false);
     }
     return;
   }
@@ -332,10 +302,11 @@ void DataConnection::tick(std::int64_t now_us) {
   if (announcer_ && announcer_->owes() && now_us >= retry_at_us_) open(now_us);
 }
 
-void DataConnection::on_closed(int error) { lost(error == 0 ? "closed by the server" : std::strerror(error), false); }
+void DataConnection::on_closed(int error) { lost(connector_.error_text(error), false); }
 
 void DataConnection::lost(std::string_view what, bool refused) {
   const State before = std::exchange(state_, State::kClosed);
+  connector_.cancel();
   const std::int64_t now_us = io::boot_us();
   ++failures_;
   ++errors_;

@@ -13,6 +13,7 @@
 #include "tiers/io/ring.hpp"
 #include "tiers/io/stream.hpp"
 #include "tiers/upstream/announcer.hpp"
+#include "tiers/upstream/connector.hpp"
 #include "tiers/upstream/redirect.hpp"
 #include "tiers/upstream/request.hpp"
 
@@ -73,7 +74,6 @@ class DataConnection final : public io::StreamOwner {
 
   DataConnection(io::EventLoop& loop, io::Resolver& resolver, insight::Counters& counters, DataConnectionOptions options,
                  DataConnectionOwner& owner, std::unique_ptr<Announcer> announcer = nullptr);
-  ~DataConnection();
 
   [[nodiscard]] const Endpoint& endpoint() const { return options_.endpoint; }
   [[nodiscard]] const IdentityPtr& identity() const { return options_.identity; }
@@ -137,7 +137,6 @@ class DataConnection final : public io::StreamOwner {
   void on_closed(int error) override;
 
   void open(std::int64_t now_us);
-  void connect_to(const std::vector<io::SocketAddress>& addresses);
   void enqueue(const RequestMeta& meta, std::string_view bytes, Role role, std::int64_t now_us);
   void greeted();
   void become_ready(std::int64_t now_us);
@@ -170,12 +169,11 @@ class DataConnection final : public io::StreamOwner {
   // Bytes of the oldest request's reply went to its sink, and more are to come.
   [[nodiscard]] bool head_passed_on() const { return mid_frame_ && !in_push_; }
 
-  io::EventLoop& loop_;
-  io::Resolver& resolver_;
   insight::Counters& counters_;
   const DataConnectionOptions options_;
   DataConnectionOwner& owner_;
   io::Stream stream_;
+  Connector connector_;
   protocol::ReplyFramer framer_;
   State state_ = State::kClosed;
   io::Ring<Pending> pending_;
@@ -201,8 +199,6 @@ class DataConnection final : public io::StreamOwner {
   std::uint32_t refusals_ = 0;  // in a row: the node refuses announcements, as far as is known
   std::string refusal_;
   std::int64_t again_at_us_ = 0;
-
-  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // for answers of the resolver that come too late
 };
 
 }  // namespace nearcached::tiers::upstream

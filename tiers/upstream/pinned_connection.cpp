@@ -2,7 +2,6 @@
 
 #include <charconv>
 #include <chrono>
-#include <cstring>
 #include <utility>
 
 #include "tiers/io/clock.hpp"
@@ -13,33 +12,17 @@ namespace nearcached::tiers::upstream {
 
 PinnedConnection::PinnedConnection(io::EventLoop& loop, io::Resolver& resolver, PinnedConnectionOptions options,
                                    PinnedHost& host)
-    : loop_(loop), resolver_(resolver), options_(std::move(options)), host_(host), stream_(loop, *this) {}
+    : loop_(loop),
+      options_(std::move(options)),
+      host_(host),
+      stream_(loop, *this),
+      connector_(loop, resolver, stream_, options_.endpoint) {}
 
 PinnedConnection::~PinnedConnection() { *alive_ = false; }
 
 void PinnedConnection::open(std::int64_t now_us) {
   opened_us_ = now_us;
-  const Endpoint& endpoint = options_.endpoint;
-  if (endpoint.is_unix()) {
-    connect_to({io::unix_address(endpoint.host)});
-  } else if (const io::SocketAddress literal = io::literal_address(endpoint.host, endpoint.port); literal.length != 0) {
-    connect_to({literal});
-  } else {
-    resolver_.look_up(endpoint.host, endpoint.port,
-                      [this, alive = alive_, &loop = loop_](std::vector<io::SocketAddress> addresses) {
-                        loop.post([this, alive, addresses = std::move(addresses)] {
-                          if (*alive && state_ == State::kConnecting && !stream_.is_open()) connect_to(addresses);
-                        });
-                      });
-  }
-}
-
-void PinnedConnection::connect_to(const std::vector<io::SocketAddress>& addresses) {
-  if (!addresses.empty() && stream_.connect(addresses.front())) return;
-  // Told by a later turn: never from inside open().
-  loop_.post([this, alive = alive_] {
-    if (*alive) lose("can't connect");
-  });
+  connector_.open(0);
 }
 
 void PinnedConnection::on_connected() {
@@ -131,12 +114,13 @@ void PinnedConnection::pass_on(std::string_view piece, bool last) {
   }
 }
 
-void PinnedConnection::on_closed(int error) { lose(error == 0 ? "the node closed it" : std::strerror(error)); }
+void PinnedConnection::on_closed(int error) { lose(connector_.error_text(error)); }
 
 void PinnedConnection::lose(std::string_view why) {
   if (state_ == State::kBroken) return;
   const bool was_ready = state_ == State::kReady;
   state_ = State::kBroken;
+  connector_.cancel();
   stream_.close();
   if (!was_ready || owner_ == nullptr) {
     const std::string text = "ERR nearcached: no connection to " + options_.endpoint.text() + ": " + std::string(why);

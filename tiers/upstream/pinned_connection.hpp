@@ -5,12 +5,12 @@
 #include <memory>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "protocol/reply_framer.hpp"
 #include "tiers/io/resolver.hpp"
 #include "tiers/io/ring.hpp"
 #include "tiers/io/stream.hpp"
+#include "tiers/upstream/connector.hpp"
 #include "tiers/upstream/request.hpp"
 
 namespace nearcached::tiers::upstream {
@@ -100,17 +100,16 @@ class PinnedConnection final : public io::StreamOwner {
   void on_connected() override;
   std::size_t on_data(std::string_view bytes) override;
   void on_closed(int error) override;
-  void connect_to(const std::vector<io::SocketAddress>& addresses);
   void pass_on(std::string_view piece, bool last);
   void greeted(Role role, std::string_view frame);
   void lose(std::string_view why);
 
   io::EventLoop& loop_;
-  io::Resolver& resolver_;
   const PinnedConnectionOptions options_;
   PinnedHost& host_;
   PinnedOwner* owner_ = nullptr;
   io::Stream stream_;
+  Connector connector_;
   protocol::ReplyFramer framer_;
   State state_ = State::kConnecting;
   io::Ring<Pending> pending_;

@@ -1,0 +1,56 @@
+#include "tiers/upstream/connector.hpp"
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+namespace nearcached::tiers::upstream {
+namespace {
+
+// No call on the way to a connected socket fails with it: it stands for a name without an address.
+constexpr int kNoAddress = ENXIO;
+
+}  // namespace
+
+Connector::Connector(io::EventLoop& loop, io::Resolver& resolver, io::Stream& stream, Endpoint endpoint)
+    : loop_(loop), resolver_(resolver), stream_(stream), endpoint_(std::move(endpoint)) {}
+
+Connector::~Connector() { *alive_ = false; }
+
+void Connector::open(std::uint32_t attempt) {
+  ++round_;
+  if (endpoint_.is_unix()) {
+    const io::SocketAddress address = io::unix_address(endpoint_.host);
+    if (address.length == 0) return fail(ENAMETOOLONG);
+    return connect({address}, attempt);
+  }
+  if (const io::SocketAddress literal = io::literal_address(endpoint_.host, endpoint_.port); literal.length != 0) {
+    return connect({literal}, attempt);
+  }
+  resolver_.look_up(
+      endpoint_.host, endpoint_.port,
+      [this, alive = alive_, &loop = loop_, round = round_, attempt](std::vector<io::SocketAddress> addresses) {
+        loop.post([this, alive, round, attempt, addresses = std::move(addresses)] {
+          if (*alive && round == round_ && !stream_.is_open()) connect(addresses, attempt);
+        });
+      });
+}
+
+void Connector::connect(const std::vector<io::SocketAddress>& addresses, std::uint32_t attempt) {
+  if (addresses.empty()) return fail(kNoAddress);
+  if (!stream_.connect(addresses[attempt % addresses.size()])) fail(errno);
+}
+
+void Connector::fail(int error) {
+  loop_.post([this, alive = alive_, round = round_, error] {
+    if (*alive && round == round_) stream_.owner().on_closed(error);
+  });
+}
+
+std::string Connector::error_text(int error) const {
+  if (error == 0) return "closed by the server";
+  if (error == kNoAddress) return "the name " + endpoint_.host + " has no address";
+  return std::strerror(error);
+}
+
+}  // namespace nearcached::tiers::upstream
