@@ -18,24 +18,30 @@ constexpr std::uint64_t kMiB = 1ull << 20;
 constexpr std::uint64_t kGiB = 1ull << 30;
 
 constexpr std::size_t kListenMax = 16;
+constexpr std::string_view kTlsScheme = "rediss://";
+constexpr const char* kPath = "the path of a file in PEM format";
 constexpr std::size_t kLabelsMax = 32;
 constexpr std::size_t kLabelValueMax = 256;
 constexpr std::size_t kChannelMax = 128;
 
 // A single address stands for a list of one.
-Problem read_addresses(const Value& value, std::vector<ListenAddress>& addresses) {
+Problem read_addresses(const Value& value, std::vector<ListenAddress>& plain, std::vector<ListenAddress>& tls) {
   if (value.kind == Value::Kind::kNull) return {"has no value", value.line};
   if (value.kind == Value::Kind::kMap) return {"a map is not a list of addresses", value.line};
   const std::vector<Value> items = value.kind == Value::Kind::kScalar ? std::vector<Value>{value} : value.items;
   if (items.empty()) return {"the list is empty", value.line};
   if (items.size() > kListenMax) return {"the list is longer than " + std::to_string(kListenMax), value.line};
   for (const Value& item : items) {
-    const auto address = item.kind == Value::Kind::kScalar ? parse_listen(item.text) : std::nullopt;
-    if (!address) return {describe(item) + " is not an address", item.line};
-    if (std::find(addresses.begin(), addresses.end(), *address) != addresses.end()) {
-      return {describe(item) + " is listed twice", item.line};
+    const bool secure = item.text.starts_with(kTlsScheme);
+    const std::string text = secure ? item.text.substr(kTlsScheme.size()) : item.text;
+    const auto address = item.kind == Value::Kind::kScalar ? parse_listen(text) : std::nullopt;
+    if (!address || (secure && address->is_unix())) return {describe(item) + " is not an address", item.line};
+    for (const auto* others : {&plain, &tls}) {
+      if (std::find(others->begin(), others->end(), *address) != others->end()) {
+        return {describe(item) + " is listed twice", item.line};
+      }
     }
-    addresses.push_back(*address);
+    (secure ? tls : plain).push_back(*address);
   }
   return {};
 }
@@ -44,17 +50,22 @@ Key listen_key() {
   Key key;
   key.path = "listen";
   key.type = "list";
-  key.allowed = "1 to 16 of HOST:PORT, [IPV6]:PORT or unix:PATH";
-  key.description = "Where clients connect.";
+  key.allowed = "1 to 16 of HOST:PORT, [IPV6]:PORT, rediss://HOST:PORT or unix:PATH";
+  key.description = "Where clients connect; with TLS at those written with rediss://.";
   key.set = [](Settings& settings, const Value& value) -> Problem {
-    std::vector<ListenAddress> addresses;
-    if (Problem problem = read_addresses(value, addresses); !problem.text.empty()) return problem;
-    settings.listen = std::move(addresses);
+    std::vector<ListenAddress> plain;
+    std::vector<ListenAddress> tls;
+    if (Problem problem = read_addresses(value, plain, tls); !problem.text.empty()) return problem;
+    settings.listen = std::move(plain);
+    settings.listen_tls = std::move(tls);
     return {};
   };
   key.print = [](const Settings& settings) {
     Value value = Value::of(Value::Kind::kList);
     for (const auto& address : settings.listen) value.items.push_back(Value::scalar(address_text(address)));
+    for (const auto& address : settings.listen_tls) {
+      value.items.push_back(Value::scalar(std::string(kTlsScheme) + address_text(address)));
+    }
     return value;
   };
   return key;
@@ -65,7 +76,8 @@ Key url_key() {
   key.path = "upstream.url";
   key.type = "URL";
   key.allowed =
-      "redis://[user:password@]host[:port][/database], redis+cluster://[user:password@]host[:port],... or unix:/path";
+      "redis://[user:password@]host[:port][/database], redis+cluster://[user:password@]host[:port],..., the same with "
+      "rediss for TLS, or unix:/path";
   key.description = "The server or the cluster behind this sidecar. Required; the port is 6379 if none is given.";
   key.example = "redis+cluster://10.0.0.1:6379,10.0.0.2:6379";
   key.set = [](Settings& settings, const Value& value) -> Problem {
@@ -181,6 +193,47 @@ std::vector<Key> process_keys() {
           "For clients in cluster mode: CLUSTER SLOTS, SHARDS, NODES and the like show one node with all slots, this "
           "sidecar.",
           [](auto& s) -> auto& { return s.cluster_emulation; }),
+      text_key(
+          "tls.cert", kPath,
+          "The certificate that is shown to clients, with the chain behind it; read again when it changes.",
+          [](auto& s) -> auto& { return s.tls.cert; }),
+      text_key(
+          "tls.key", kPath, "Its key.", [](auto& s) -> auto& { return s.tls.key; }),
+      text_key(
+          "tls.ca", kPath, "The authorities whose certificates clients may show.",
+          [](auto& s) -> auto& { return s.tls.ca; }),
+      word_key(
+          "tls.client_auth", "word",
+          Words<tiers::io::TlsClientAuth, 3>{{{"none", tiers::io::TlsClientAuth::kNone},
+                                              {"optional", tiers::io::TlsClientAuth::kOptional},
+                                              {"required", tiers::io::TlsClientAuth::kRequired}}},
+          "Whether clients must show a certificate.", [](auto& s) -> auto& { return s.tls.client_auth; }),
+  };
+}
+
+std::vector<Key> upstream_tls_keys() {
+  return {
+      text_key(
+          "upstream.tls.ca", kPath, "The authorities that the upstream's certificate may be of; empty: the system's.",
+          [](auto& s) -> auto& { return s.upstream.tls.ca; }),
+      text_key(
+          "upstream.tls.cert", kPath, "The certificate that is shown to the upstream, if it asks.",
+          [](auto& s) -> auto& { return s.upstream.tls.cert; }),
+      text_key(
+          "upstream.tls.key", kPath, "Its key.", [](auto& s) -> auto& { return s.upstream.tls.key; }),
+      word_key(
+          "upstream.tls.verify", "word",
+          Words<tiers::io::TlsVerify, 3>{{{"full", tiers::io::TlsVerify::kFull},
+                                          {"ca", tiers::io::TlsVerify::kCa},
+                                          {"none", tiers::io::TlsVerify::kNone}}},
+          "full: the upstream's certificate must be of a known authority and for the name, or the address, that is "
+          "connected "
+          "to; ca: for any name; none: any certificate.",
+          [](auto& s) -> auto& { return s.upstream.tls.verify; }),
+      text_key(
+          "upstream.tls.server_name", "a host name or an address",
+          "What the upstream's certificates must be for, whatever address is connected to, and what is sent as SNI.",
+          [](auto& s) -> auto& { return s.upstream.tls.server_name; }),
   };
 }
 
@@ -392,8 +445,8 @@ std::vector<Key> observation_keys() {
 
 std::vector<Key> make_schema() {
   std::vector<Key> keys;
-  for (auto* section : {process_keys, upstream_keys, l1_keys, coherence_keys, coherence_work_keys, namespace_keys,
-                        limit_size_keys, limit_time_keys, observation_keys}) {
+  for (auto* section : {process_keys, upstream_keys, upstream_tls_keys, l1_keys, coherence_keys, coherence_work_keys,
+                        namespace_keys, limit_size_keys, limit_time_keys, observation_keys}) {
     std::vector<Key> part = section();
     std::move(part.begin(), part.end(), std::back_inserter(keys));
   }

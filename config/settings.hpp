@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "tiers/io/tls.hpp"
 #include "tiers/l1/store.hpp"
 #include "tiers/policies.hpp"
 #include "tiers/upstream/topology.hpp"
@@ -28,6 +29,7 @@ struct UpstreamUrl {
   std::vector<tiers::upstream::Endpoint> endpoints;
   tiers::upstream::Credentials credentials;
   std::uint32_t database = 0;
+  bool tls = false;
   [[nodiscard]] std::string redacted() const;
 };
 
@@ -47,7 +49,8 @@ struct Upstream {
   milliseconds command_timeout{1000};  // 1ms..10min
   std::size_t pending_max = 100'000;   // requests in flight per upstream connection; above it readers of clients pause
   PinnedPool pinned_pool{};
-  bool swapdb_never = false;  // YAML: swapdb: unknown|never
+  tiers::io::TlsOptions tls{};  // of rediss:// and rediss+cluster://
+  bool swapdb_never = false;    // YAML: swapdb: unknown|never
 };
 
 struct L1 {
@@ -120,6 +123,8 @@ struct Log {
 struct Settings {
   std::uint32_t threads = 0;  // 0 = auto: the container's CPU quota, at most 4; 1..64
   std::vector<ListenAddress> listen{{"127.0.0.1", 6380}};
+  std::vector<ListenAddress> listen_tls;  // YAML: what is written with rediss:// in `listen`
+  tiers::io::TlsOptions tls;              // of listen_tls
   bool cluster_emulation = false;
   Upstream upstream;
   L1 l1;

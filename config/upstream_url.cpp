@@ -18,8 +18,9 @@ using tiers::upstream::Endpoint;
 
 constexpr std::string_view kServerScheme = "redis://";
 constexpr std::string_view kClusterScheme = "redis+cluster://";
-constexpr std::array<std::string_view, 4> kLaterSchemes{"rediss://", "rediss+cluster://", "redis+sentinel://",
-                                                        "rediss+sentinel://"};
+constexpr std::string_view kPlain = "redis";
+constexpr std::string_view kSecure = "rediss";
+constexpr std::array<std::string_view, 2> kLaterSchemes{"redis+sentinel://", "rediss+sentinel://"};
 constexpr std::size_t kPasswordFileLineMax = 4096;
 
 int hex_digit(char c) {
@@ -132,12 +133,16 @@ std::string parse_into(std::string_view text, UpstreamUrl& url) {
     url.endpoints = {*endpoint};
     return {};
   }
+  if (text.starts_with("rediss:") || text.starts_with("rediss+")) {
+    url.tls = true;
+    return parse_into(std::string(kPlain) + std::string(text.substr(kSecure.size())), url);
+  }
   if (text.starts_with(kServerScheme)) return parse_rest(text.substr(kServerScheme.size()), url);
   if (text.starts_with(kClusterScheme)) {
     url.kind = UpstreamKind::kCluster;
     return parse_rest(text.substr(kClusterScheme.size()), url);
   }
-  return "it does not begin with redis://, redis+cluster:// or unix:";
+  return "it does not begin with redis://, rediss://, redis+cluster://, rediss+cluster:// or unix:";
 }
 
 std::string read_first_line(const std::string& path) {
@@ -178,6 +183,7 @@ std::string UpstreamUrl::redacted() const {
   if (endpoints.empty()) return {};
   if (endpoints.front().is_unix()) return address_text(endpoints.front());
   std::string result(kind == UpstreamKind::kCluster ? kClusterScheme : kServerScheme);
+  if (tls) result.insert(kPlain.size(), 1, 's');
   if (!credentials.empty()) {
     result += percent_encode(credentials.user);
     if (!credentials.password.empty()) result += ":" + std::string(kRedacted);

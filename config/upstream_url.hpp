@@ -3,6 +3,7 @@
 //     redis://[user:password@]host[:port][/database]        one server
 //     redis+cluster://[user:password@]host[:port],...       a cluster; the hosts are seeds
 //     unix:/path                                            one server on this host
+//     rediss://..., rediss+cluster://...                    the same with TLS
 //
 // Anything that does not fit into user or password as it is, is percent-encoded there ('/', '@' and '%' at least).
 #pragma once

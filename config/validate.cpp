@@ -78,10 +78,31 @@ void check_coherence(const Configuration& configuration) {
 void check_addresses(const Configuration& configuration) {
   const Settings& settings = configuration.settings;
   if (!settings.admin.enabled) return;
-  if (std::find(settings.listen.begin(), settings.listen.end(), settings.admin.listen) == settings.listen.end()) return;
+  const auto in = [&](const std::vector<ListenAddress>& list) {
+    return std::find(list.begin(), list.end(), settings.admin.listen) != list.end();
+  };
+  if (!in(settings.listen) && !in(settings.listen_tls)) return;
   fail(configuration, "admin.listen", "listen",
        "admin.listen: \"" + address_text(settings.admin.listen) +
            "\" is in listen too; allowed: an address of its own, or off");
+}
+
+void check_tls(const Configuration& configuration) {
+  const Settings& settings = configuration.settings;
+  const auto check_pair = [&](const std::string& section, const tiers::io::TlsOptions& tls) {
+    if (tls.cert.empty() == tls.key.empty()) return;
+    const std::string given = section + (tls.key.empty() ? ".cert" : ".key");
+    const std::string lacks = section + (tls.key.empty() ? ".key" : ".cert");
+    fail(configuration, given, "", given + ": is given without " + lacks + "; allowed: both, or neither");
+  };
+  check_pair("tls", settings.tls);
+  check_pair("upstream.tls", settings.upstream.tls);
+  if (!settings.listen_tls.empty() && settings.tls.cert.empty()) {
+    fail(configuration, "listen", "", "listen: rediss:// needs tls.cert and tls.key, which are not given");
+  }
+  if (settings.tls.client_auth != tiers::io::TlsClientAuth::kNone && settings.tls.ca.empty()) {
+    fail(configuration, "tls.client_auth", "", "tls.client_auth: needs tls.ca, the authorities of clients' certificates");
+  }
 }
 
 }  // namespace
@@ -92,6 +113,7 @@ void validate(const Configuration& configuration) {
   check_l1(configuration);
   check_coherence(configuration);
   check_addresses(configuration);
+  check_tls(configuration);
 }
 
 }  // namespace nearcached::config

@@ -101,7 +101,7 @@ std::uint64_t random_id() {
 
 }  // namespace
 
-// SIGTERM and SIGINT as an event of the main loop.
+// SIGTERM, SIGINT and SIGHUP as events of the main loop.
 class App::Signals final : public tiers::io::EventHandler {
  public:
   explicit Signals(App& app) : app_(app) {
@@ -109,6 +109,7 @@ class App::Signals final : public tiers::io::EventHandler {
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
     fd_ = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     app_.loop_.watch(fd_, *this, EPOLLIN);
   }
@@ -121,7 +122,9 @@ class App::Signals final : public tiers::io::EventHandler {
   void on_events(std::uint32_t) override {
     signalfd_siginfo info{};
     while (read(fd_, &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
-      if (app_.drain_until_us_ != 0) {
+      if (info.ssi_signo == SIGHUP) {
+        app_.certificates_.reload();
+      } else if (app_.drain_until_us_ != 0) {
         log::warn("stopping_now", {{"reason", "second signal"}});
         app_.drain_until_us_ = 1;
       } else {
@@ -136,6 +139,7 @@ class App::Signals final : public tiers::io::EventHandler {
 
 App::App(const config::Settings& settings, const config::ContainerLimits& limits)
     : settings_(settings),
+      certificates_(settings_),
       started_us_(tiers::io::boot_us()),
       started_unix_ms_(unix_ms()),
       bus_publisher_(random_id()),
@@ -153,13 +157,14 @@ App::App(const config::Settings& settings, const config::ContainerLimits& limits
   control.seeds = settings_.upstream.url.endpoints;
   control.cluster = settings_.upstream.url.kind == config::UpstreamKind::kCluster;
   control.credentials = config::resolved_credentials(settings_.upstream);
+  control.tls = certificates_.upstream();
   control.connect_timeout = settings_.upstream.connect_timeout;
   control.command_timeout = settings_.upstream.command_timeout;
   control.on_event = [this](const ControlEvent& event) { on_control_event(event); };
   control_ = std::make_unique<tiers::upstream::ControlPlane>(
       control, [this](const tiers::upstream::TopologyPtr& topology) { on_topology(topology); });
   shared_.reset(new Shared{settings_, request_limits(settings_.limits), cache_, identities_, *control_, resolver_,
-                           [this] { return collect(); }, publishes(settings_.coherence)});
+                           [this] { return collect(); }, certificates_.listeners(), publishes(settings_.coherence)});
   shared_->pinned_budget.max = settings_.upstream.pinned_pool.max;
   for (std::uint32_t i = 0; i < settings_.threads; ++i) {
     workers_.push_back(std::make_unique<Worker>(i, *shared_, worker_options()));
@@ -182,6 +187,7 @@ WorkerOptions App::worker_options() {
   WorkerOptions options;
   options.router.seeds = upstream.url.endpoints;
   options.router.cluster = upstream.url.kind == config::UpstreamKind::kCluster;
+  options.router.tls = certificates_.upstream();
   options.router.connect_timeout_us = upstream.connect_timeout.count() * 1000;
   options.router.command_timeout_us = upstream.command_timeout.count() * 1000;
   options.router.pending_max = upstream.pending_max;
@@ -193,6 +199,7 @@ WorkerOptions App::worker_options() {
   options.pinned.min = upstream.pinned_pool.min;
   options.pinned.acquire_timeout_us = upstream.pinned_pool.acquire_timeout.count() * 1000;
   options.pinned.connect_timeout_us = options.router.connect_timeout_us;
+  options.pinned.tls = options.router.tls;
   if (publishes(settings_.coherence)) {
     tiers::BusPublisherOptions bus;
     bus.channel = settings_.coherence.bus.channel;
@@ -216,6 +223,7 @@ WorkerOptions App::worker_options() {
   options.fills.link.reply_timeout_us = options.router.command_timeout_us;
   options.fills.link.in_flight_max = settings_.coherence.refill_max;
   options.fills.connect_timeout_us = options.router.connect_timeout_us;
+  options.fills.tls = options.router.tls;
   options.fills.on_state = [this](const tiers::upstream::Endpoint& node, std::uint32_t identity,
                                   const tiers::coherence::FillLink& link) { on_fill_state(node, identity, link); };
   options.fills.purge_prefix = [this](std::string prefix) {
@@ -289,10 +297,11 @@ std::size_t App::clients() const {
   return sum;
 }
 
-void App::accept(int fd) {
+void App::accept(int fd, bool tls) {
   if (clients() >= settings_.limits.clients) {
     constexpr std::string_view kFull = "-ERR max number of clients reached\r\n";
-    [[maybe_unused]] const auto sent = send(fd, kFull.data(), kFull.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (!tls) [[maybe_unused]]
+      const auto sent = send(fd, kFull.data(), kFull.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     close(fd);
     refused_clients_.fetch_add(1, std::memory_order_relaxed);
     log::write_limited(log::Level::kWarn, "client_refused", {}, {{"reason", "limits.clients"}, {"clients", clients()}});
@@ -302,11 +311,12 @@ void App::accept(int fd) {
   tiers::io::set_keepalive(fd, settings_.limits.tcp_keepalive);
   const auto least = std::min_element(workers_.begin(), workers_.end(),
                                       [](const auto& a, const auto& b) { return a->clients() < b->clients(); });
-  (*least)->adopt(fd);
+  (*least)->adopt(fd, tls);
 }
 
 void App::tick() {
   const std::int64_t now_us = tiers::io::boot_us();
+  certificates_.tick(now_us);
   if (settings_.l1.enabled) cache_.maintain(now_us);
   std::size_t buffered = 0;
   for (const auto& worker : workers_) buffered += worker->counters().buffer_bytes.value();
@@ -441,7 +451,10 @@ StatsSnapshot App::collect() {
 int App::run() {
   signals_ = std::make_unique<Signals>(*this);
   for (const auto& address : settings_.listen) {
-    listeners_.push_back(std::make_unique<Listener>(loop_, address, [this](int fd) { accept(fd); }));
+    listeners_.push_back(std::make_unique<Listener>(loop_, address, [this](int fd) { accept(fd, false); }));
+  }
+  for (const auto& address : settings_.listen_tls) {
+    listeners_.push_back(std::make_unique<Listener>(loop_, address, [this](int fd) { accept(fd, true); }));
   }
   for (const auto& worker : workers_) worker->start(&peers_);
   control_->start();

@@ -10,6 +10,7 @@
 #include "config/container_limits.hpp"
 #include "config/settings.hpp"
 #include "daemon/admin_server.hpp"
+#include "daemon/certificates.hpp"
 #include "daemon/listener.hpp"
 #include "daemon/shared.hpp"
 #include "daemon/worker.hpp"
@@ -37,7 +38,7 @@ class App {
   class Signals;
 
   [[nodiscard]] WorkerOptions worker_options();
-  void accept(int fd);
+  void accept(int fd, bool tls);
   void on_topology(const tiers::upstream::TopologyPtr& topology);
   void on_control_event(const tiers::upstream::ControlEvent& event) const;
   void on_fill_state(const tiers::upstream::Endpoint& node, std::uint32_t identity,
@@ -51,6 +52,7 @@ class App {
   [[nodiscard]] std::size_t clients() const;
 
   const config::Settings settings_;
+  Certificates certificates_;
   const std::int64_t started_us_;
   const std::int64_t started_unix_ms_;
   const std::uint64_t bus_publisher_;

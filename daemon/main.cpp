@@ -10,6 +10,7 @@
 #include "config/container_limits.hpp"
 #include "config/print.hpp"
 #include "daemon/app.hpp"
+#include "daemon/certificates.hpp"
 #include "daemon/log.hpp"
 
 extern char** environ;
@@ -25,6 +26,7 @@ void route_signals() {
   sigemptyset(&set);
   sigaddset(&set, SIGTERM);
   sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGHUP);
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
 }
@@ -45,6 +47,9 @@ int serve(const CommandLine& line, const nearcached::config::ContainerLimits& li
   try {
     nearcached::daemon::App app(line.settings, limits);
     code = app.run();
+  } catch (const nearcached::config::ConfigError&) {
+    log::shutdown();
+    throw;
   } catch (const std::exception& error) {
     log::error("failed", {{"error", error.what()}});
   }
@@ -72,6 +77,7 @@ int main(int argc, char** argv) {
       return 0;
     }
     if (line.action == Action::kCheck) {
+      const nearcached::daemon::Certificates usable(line.settings);
       std::puts("configuration is valid");
       return 0;
     }

@@ -1,5 +1,6 @@
 #include "daemon/session.hpp"
 
+#include <cerrno>
 #include <cstring>
 #include <utility>
 
@@ -32,7 +33,7 @@ std::string with_publication(std::string reply, const std::string& unpublished_w
 
 }  // namespace
 
-Session::Session(Worker& worker, Shared& shared, int fd)
+Session::Session(Worker& worker, Shared& shared, int fd, bool tls)
     : worker_(worker),
       shared_(shared),
       stream_(worker.loop(), *this),
@@ -44,7 +45,7 @@ Session::Session(Worker& worker, Shared& shared, int fd)
       local_address_(tiers::io::local_name(fd)),
       connected_us_(now_us_) {
   ++identity_->clients;
-  stream_.adopt(fd);
+  stream_.adopt(fd, tls ? shared.listener_tls->session({}) : nullptr);
 }
 
 Session::~Session() {
@@ -114,7 +115,11 @@ bool Session::on_end_of_input() {
   return true;
 }
 
-void Session::on_closed(int) {
+void Session::on_closed(int error) {
+  if (error == EPROTO) {
+    const std::string reason = stream_.why(error);
+    log::write_limited(log::Level::kWarn, "client_closed", reason, {{"id", id_}, {"client", peer_}, {"reason", reason}});
+  }
   closing_ = true;
   if (pinned_) pinned_->client_gone();
   touched();

@@ -50,7 +50,7 @@ class Worker;
 // worker.
 class Session final : public tiers::io::StreamOwner, public tiers::upstream::ReplySink, public tiers::FillSink {
  public:
-  Session(Worker& worker, Shared& shared, int fd);
+  Session(Worker& worker, Shared& shared, int fd, bool tls);
   ~Session();
 
   // The end of the loop's turn: writes what collected, reads on if it may, dies if it must.
@@ -71,6 +71,7 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   [[nodiscard]] std::int64_t last_active_us() const { return now_us_; }
   [[nodiscard]] bool idle() const;
   [[nodiscard]] bool is_open() const { return stream_.is_open(); }
+  [[nodiscard]] bool handshaking() const { return stream_.handshaking(); }
 
  private:
   friend class Worker;

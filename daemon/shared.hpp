@@ -29,7 +29,8 @@ struct Shared {
   tiers::upstream::ControlPlane& control;
   tiers::io::Resolver& resolver;
   StatsSource stats;
-  const bool publishes = false;  // peers may hear of writes over the bus: each is published
+  const tiers::io::Tls* listener_tls = nullptr;  // of clients that come over listen_tls
+  const bool publishes = false;                  // peers may hear of writes over the bus: each is published
   tiers::upstream::PinnedBudget pinned_budget{};
   std::vector<Worker*> workers{};  // all of them; complete before the first one starts
   std::atomic<std::uint64_t> next_client_id{1};

@@ -84,15 +84,15 @@ void Worker::stop() {
   fills_.close();
 }
 
-void Worker::adopt(int fd) {
+void Worker::adopt(int fd, bool tls) {
   clients_.fetch_add(1, std::memory_order_relaxed);
-  loop_.post([this, fd] {
+  loop_.post([this, fd, tls] {
     if (draining_) {
       close(fd);
       clients_.fetch_sub(1, std::memory_order_relaxed);
       return;
     }
-    sessions_.push_back(std::make_unique<Session>(*this, shared_, fd));
+    sessions_.push_back(std::make_unique<Session>(*this, shared_, fd, tls));
     counters_.clients_accepted.add();
     counters_.clients.set(sessions_.size());
   });
@@ -183,10 +183,13 @@ void Worker::warn_of_thrashing() {
 }
 
 void Worker::each_second(std::int64_t now_us) {
+  constexpr std::int64_t kHandshakeUs = 10'000'000;
   audits_left_ = shared_.settings.coherence.audit_per_second;
   warn_of_thrashing();
   const std::int64_t idle_us = shared_.settings.limits.idle_timeout.count() * 1000;
   for (const auto& session : sessions_) {
+    if (session->handshaking() && now_us - session->last_active_us() > kHandshakeUs)
+      session->shut("no TLS handshake in time");
     if (idle_us > 0 && session->is_open() && session->idle() && now_us - session->last_active_us() > idle_us) {
       counters_.clients_closed_idle.add();
       session->shut({});

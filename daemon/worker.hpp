@@ -54,7 +54,7 @@ class Worker {
   ~Worker();
 
   void start(const tiers::FillService::Peers* peers);
-  void adopt(int fd);
+  void adopt(int fd, bool tls);
   void set_topology(tiers::upstream::TopologyPtr topology);
   // No new requests are read; sessions close as their replies are out.
   void drain();

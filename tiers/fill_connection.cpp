@@ -10,14 +10,14 @@ namespace nearcached::tiers {
 using coherence::FillLinkState;
 
 FillConnection::FillConnection(io::EventLoop& loop, io::Resolver& resolver, upstream::Endpoint endpoint,
-                               upstream::IdentityPtr identity, std::int64_t connect_timeout_us,
+                               upstream::IdentityPtr identity, std::int64_t connect_timeout_us, const io::Tls* tls,
                                std::unique_ptr<coherence::FillLink> link)
     : endpoint_(std::move(endpoint)),
       identity_(std::move(identity)),
       connect_timeout_us_(connect_timeout_us),
       link_(std::move(link)),
       stream_(loop, *this),
-      connector_(loop, resolver, stream_, endpoint_) {}
+      connector_(loop, resolver, stream_, endpoint_, tls) {}
 
 void FillConnection::open(std::int64_t now_us) {
   opening_ = true;

@@ -25,7 +25,7 @@ class FillConnection final : public io::StreamOwner {
   static constexpr std::int64_t kRefusedRetryUs = 10'000'000;
 
   FillConnection(io::EventLoop& loop, io::Resolver& resolver, upstream::Endpoint endpoint, upstream::IdentityPtr identity,
-                 std::int64_t connect_timeout_us, std::unique_ptr<coherence::FillLink> link);
+                 std::int64_t connect_timeout_us, const io::Tls* tls, std::unique_ptr<coherence::FillLink> link);
 
   [[nodiscard]] coherence::FillLink& link() { return *link_; }
   [[nodiscard]] const coherence::FillLink& link() const { return *link_; }

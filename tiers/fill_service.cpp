@@ -27,6 +27,7 @@ class FillService::Link final : public coherence::FillLinkEvents {
         realm_(identity->id),
         row_(row),
         connection_(service.loop_, service.resolver_, node, identity, service.options_.connect_timeout_us,
+                    service.options_.tls,
                     std::make_unique<coherence::FillLink>(link_options(service, *identity), row, service.cache_.fences(),
                                                           service.cache_.epochs(), service.cache_.links(), *this)) {}
   ~Link() {

@@ -33,6 +33,7 @@ class FillSink {
 struct FillServiceOptions {
   coherence::FillLinkOptions link;  // but for what is each identity's own: credentials, database
   std::int64_t connect_timeout_us = 1'000'000;
+  const io::Tls* tls = nullptr;  // plain
   // Called on the owning worker's thread when a link changes its state: node, identity, link.
   std::function<void(const upstream::Endpoint&, std::uint32_t, const coherence::FillLink&)> on_state;
   // A node of a cluster said so of its lowest slot, when asked at that time: node, slot, when. May be empty.

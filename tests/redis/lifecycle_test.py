@@ -71,7 +71,9 @@ class CommandLine(unittest.TestCase):
                             (("stray",), "stray"), (("--upstream",), "--upstream"),
                             (("--upstream", "redis://h", "--set", "threads=1000"), "threads"),
                             (("--upstream", "redis://h", "--listen", "nonsense"), "listen"),
-                            (("--upstream", "rediss://h"), "upstream.url"),
+                            (("--upstream", "redis+tls://h"), "upstream.url"),
+                            (("--upstream", "rediss://h", "--set", "upstream.tls.ca=/no/such.pem", "--check-config"), "/no/such.pem"),
+                            (("--upstream", "redis://h", "--listen", "rediss://127.0.0.1:1"), "tls.cert"),
                             (("--upstream", "redis://h", "--set", "upstream.password_file=/no/such"), "/no/such")):
             with self.subTest(args=args):
                 code, out, err = run(*args)

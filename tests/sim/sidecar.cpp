@@ -69,8 +69,15 @@ Sidecar::Sidecar(World& world, int number)
     cache_.apply_topology(topology);
     for (const auto& worker : workers_) worker->set_topology(topology);
   });
-  shared_.reset(new daemon::Shared{
-      settings_, {}, cache_, identities_, *control_, resolver_, [] { return daemon::StatsSnapshot(); }, publishes(world)});
+  shared_.reset(new daemon::Shared{settings_,
+                                   {},
+                                   cache_,
+                                   identities_,
+                                   *control_,
+                                   resolver_,
+                                   [] { return daemon::StatsSnapshot(); },
+                                   nullptr,
+                                   publishes(world)});
   for (std::uint32_t i = 0; i < settings_.threads; ++i) {
     workers_.push_back(std::make_unique<daemon::Worker>(i, *shared_, worker_options()));
     peers_.loops.push_back(&workers_.back()->loop());
@@ -142,7 +149,7 @@ void Sidecar::background() {
 
 SocketPtr Sidecar::connect(int worker, Peer& client) {
   const SocketPtr socket = world_.kernel.connect_client(number_, client);
-  workers_[static_cast<std::size_t>(worker)]->adopt(socket->fd);
+  workers_[static_cast<std::size_t>(worker)]->adopt(socket->fd, false);
   return socket;
 }
 

@@ -2,10 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <string>
 #include <string_view>
 
 #include "tiers/io/event_loop.hpp"
 #include "tiers/io/socket.hpp"
+#include "tiers/io/tls.hpp"
 
 namespace nearcached::tiers::io {
 
@@ -31,6 +34,9 @@ class StreamOwner {
 // Reads go into the loop's scratch room and are parsed there; only what was left unconsumed is copied. Writes collect in
 // out() and leave with flush(), once per turn. Level-triggered: one read per readiness, no read that finds nothing.
 //
+// With a TlsSession the same bytes travel encrypted: the owner sees no difference but why() when the handshake fails. What
+// is decrypted already is delivered before the socket is asked again.
+//
 // Invariant: while reading is paused nothing is read, so the peer's window closes (backpressure).
 // Threading: confined to the loop's thread.
 class Stream final : public EventHandler {
@@ -41,13 +47,18 @@ class Stream final : public EventHandler {
   Stream& operator=(const Stream&) = delete;
 
   // Takes over a connected socket.
-  void adopt(int fd);
-  // Starts to connect: on_connected() or on_closed() follows. False (errno) if it failed at once: then neither follows.
-  [[nodiscard]] bool connect(const SocketAddress& address);
+  void adopt(int fd, std::unique_ptr<TlsSession> tls = nullptr);
+  // Starts to connect: on_connected(), behind the handshake if there is one, or on_closed() follows. False (errno) if it
+  // failed at once: then neither follows.
+  [[nodiscard]] bool connect(const SocketAddress& address, std::unique_ptr<TlsSession> tls = nullptr);
   void close();
   [[nodiscard]] StreamOwner& owner() { return owner_; }
   [[nodiscard]] bool is_open() const { return fd_ >= 0; }
   [[nodiscard]] bool connected() const { return fd_ >= 0 && !connecting_; }
+  // Of on_closed()'s error, for people.
+  [[nodiscard]] std::string why(int error) const;
+  // Its certificate has been asked for and is not here yet.
+  [[nodiscard]] bool handshaking() const { return handshaking_; }
 
   [[nodiscard]] Buffer& out() { return out_; }
   // From now on what was sent stays in out() until acknowledge(n) drops the oldest n bytes: a request may have to be sent
@@ -79,12 +90,19 @@ class Stream final : public EventHandler {
   void deliver();
   void update_interest();
   void finish_connect();
+  void shake_hands();
+  void fail(int error);
+  void drain_decrypted();
+  [[nodiscard]] ssize_t receive(char* room, std::size_t n);
+  [[nodiscard]] ssize_t transmit(std::string_view bytes);
 
   EventLoop& loop_;
   StreamOwner& owner_;
   int fd_ = -1;
   std::uint32_t interest_ = 0;
-  bool connecting_ = false;
+  bool connecting_ = false;  // or shaking hands
+  bool handshaking_ = false;
+  bool accepted_ = false;  // by adopt()
   bool paused_ = false;
   bool want_write_ = false;
   bool delivering_ = false;
@@ -95,6 +113,8 @@ class Stream final : public EventHandler {
   std::size_t expected_ = 0;
   std::uint64_t bytes_in_ = 0;
   std::uint64_t bytes_out_ = 0;
+  std::unique_ptr<TlsSession> tls_;  // nullptr: plain
+  std::string failure_;              // of the last session
   Buffer in_;
   Buffer out_;
 };

@@ -1,7 +1,6 @@
 #include "tiers/upstream/connector.hpp"
 
 #include <cerrno>
-#include <cstring>
 #include <utility>
 
 namespace nearcached::tiers::upstream {
@@ -12,8 +11,12 @@ constexpr int kNoAddress = ENXIO;
 
 }  // namespace
 
-Connector::Connector(io::EventLoop& loop, io::Resolver& resolver, io::Stream& stream, Endpoint endpoint)
-    : loop_(loop), resolver_(resolver), stream_(stream), endpoint_(std::move(endpoint)) {}
+Connector::Connector(io::EventLoop& loop, io::Resolver& resolver, io::Stream& stream, Endpoint endpoint, const io::Tls* tls)
+    : loop_(loop),
+      resolver_(resolver),
+      stream_(stream),
+      endpoint_(std::move(endpoint)),
+      tls_(endpoint_.is_unix() ? nullptr : tls) {}
 
 Connector::~Connector() { *alive_ = false; }
 
@@ -38,7 +41,9 @@ void Connector::open(std::uint32_t attempt) {
 
 void Connector::connect(const std::vector<io::SocketAddress>& addresses, std::uint32_t attempt) {
   if (addresses.empty()) return fail(kNoAddress);
-  if (!stream_.connect(addresses[attempt % addresses.size()])) fail(errno);
+  std::unique_ptr<io::TlsSession> session = tls_ == nullptr ? nullptr : tls_->session(endpoint_.host);
+  if (tls_ != nullptr && !session) return fail(ENOMEM);
+  if (!stream_.connect(addresses[attempt % addresses.size()], std::move(session))) fail(errno);
 }
 
 void Connector::fail(int error) {
@@ -48,9 +53,8 @@ void Connector::fail(int error) {
 }
 
 std::string Connector::error_text(int error) const {
-  if (error == 0) return "closed by the server";
   if (error == kNoAddress) return "the name " + endpoint_.host + " has no address";
-  return std::strerror(error);
+  return stream_.why(error);
 }
 
 }  // namespace nearcached::tiers::upstream

@@ -13,8 +13,8 @@
 namespace nearcached::tiers::upstream {
 
 // What every connection to the upstream begins with: the address of the endpoint (a literal, a unix socket, or asked of the
-// resolver), then Stream::connect. Of a name's several addresses the attempt-th is taken, so that whoever counts his
-// failures in a row goes through all of them.
+// resolver), then Stream::connect, with TLS if the upstream has it; unix sockets are plain always. Of a name's several
+// addresses the attempt-th is taken, so that whoever counts his failures in a row goes through all of them.
 //
 // Success is the stream's on_connected(); a failure is told as on_closed(errno) to the stream's owner, never from inside
 // open(), and once. Whoever gives up closes the stream and calls cancel(): a look-up has no socket yet that could be closed.
@@ -22,8 +22,9 @@ namespace nearcached::tiers::upstream {
 // Bad at: a deadline. The owner has one for connecting, greeting and all. Threading: confined to the loop's thread.
 class Connector {
  public:
-  // `loop`, `resolver` and `stream` outlive it.
-  Connector(io::EventLoop& loop, io::Resolver& resolver, io::Stream& stream, Endpoint endpoint);
+  // `loop`, `resolver`, `stream` and `tls` outlive it. `tls`: nullptr is plain.
+  Connector(io::EventLoop& loop, io::Resolver& resolver, io::Stream& stream, Endpoint endpoint,
+            const io::Tls* tls = nullptr);
   ~Connector();
   Connector(const Connector&) = delete;
   Connector& operator=(const Connector&) = delete;
@@ -42,6 +43,7 @@ class Connector {
   io::Resolver& resolver_;
   io::Stream& stream_;
   const Endpoint endpoint_;
+  const io::Tls* const tls_;
   std::uint64_t round_ = 0;  // an answer that belongs to an earlier one comes too late
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

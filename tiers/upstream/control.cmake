@@ -13,5 +13,5 @@ nearcached_library(nearcached_control
     node_ring.cpp
     refresh_schedule.cpp
     topology_watch.cpp
-  PUBLIC nearcached_topology
+  PUBLIC nearcached_topology nearcached_io
   PRIVATE Boost::headers PkgConfig::hiredis Threads::Threads)

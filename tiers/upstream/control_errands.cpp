@@ -33,7 +33,8 @@ void ControlErrands::ask(Id id, Active& active) {
   const Credentials& credentials = active.errand.attempts[active.attempt];
   const bool auth_is_the_question = active.errand.command.empty();
   active.link = std::make_unique<ControlLink>(
-      loop_, ControlLink::Options{active.nodes[active.node], options_.connect_timeout, options_.command_timeout});
+      loop_,
+      ControlLink::Options{active.nodes[active.node], options_.tls, options_.connect_timeout, options_.command_timeout});
   const auto on_answer = [this, id](LinkResult result) { on_result(id, std::move(result)); };
   if (auth_is_the_question) return active.link->request(auth_command(credentials), on_answer);
   if (!credentials.empty()) {

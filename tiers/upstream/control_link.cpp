@@ -9,8 +9,10 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/ssl/stream.hpp>
 #include <boost/asio/write.hpp>
 #include <deque>
+#include <optional>
 #include <string_view>
 #include <utility>
 
@@ -22,6 +24,7 @@ using asio::ip::tcp;
 using boost::system::error_code;
 using Clock = std::chrono::steady_clock;
 using Stream = asio::generic::stream_protocol;
+using TlsStream = asio::ssl::stream<Stream::socket&>;
 
 // hiredis's reader with object functions that place every element straight into a ControlReply. Two reasons beside saving
 // a copy: hiredis believes any element count, here there is a bound; and the tree stays ours when the reader gives up.
@@ -147,6 +150,8 @@ class ControlLink::Impl : public std::enable_shared_from_this<Impl> {
   void resolve();
   void connect_next(error_code last_error);
   void on_connected(error_code error);
+  void shake_hands();
+  void on_up();
   void write();
   void read();
   bool deliver_replies();
@@ -156,6 +161,8 @@ class ControlLink::Impl : public std::enable_shared_from_this<Impl> {
   ControlLoop& loop_;  // not to be used once closed_
   Options options_;
   Stream::socket socket_;
+  std::optional<asio::ssl::context> tls_context_;
+  std::optional<TlsStream> tls_;  // over socket_; none: plain
   tcp::resolver resolver_;
   ControlLoop::Timer timer_;  // of the address tried, then of the oldest request
   std::deque<Stream::endpoint> addresses_;
@@ -225,11 +232,32 @@ void ControlLink::Impl::on_connected(error_code error) {
   // Connected just as its time ran out: the socket is closed already.
   if (!error && !socket_.is_open()) error = asio::error::operation_aborted;
   if (error) return connect_next(error == asio::error::operation_aborted ? error_code(asio::error::timed_out) : error);
-  up_ = true;
   if (!options_.endpoint.is_unix()) {
     error_code ignored;
     socket_.set_option(tcp::no_delay(true), ignored);
+    if (options_.tls != nullptr) return shake_hands();
   }
+  on_up();
+}
+
+void ControlLink::Impl::shake_hands() {
+  ssl_ctx_st* const context = options_.tls->shared();
+  if (context == nullptr) return fail(LinkStatus::kConnectFailed, "TLS: no certificates");
+  tls_context_.emplace(context);
+  tls_.emplace(socket_, *tls_context_);
+  options_.tls->name_peer(tls_->native_handle(), options_.endpoint.host);
+  timer_.arm(std::max(connect_deadline_ - Clock::now(), Clock::duration::zero()),
+             [this] { fail(LinkStatus::kConnectFailed, "TLS: no answer in time"); });
+  tls_->async_handshake(TlsStream::client, [self = shared_from_this()](error_code error) {
+    if (self->closed_) return;
+    if (!error) return self->on_up();
+    self->fail(LinkStatus::kConnectFailed,
+               "TLS: " + io::tls_handshake_failure(self->tls_->native_handle(), error.message()));
+  });
+}
+
+void ControlLink::Impl::on_up() {
+  up_ = true;
   const auto deadline = Clock::now() + options_.command_timeout;
   for (Pending& request : pending_) request.deadline = deadline;
   arm_for_front();
@@ -255,21 +283,31 @@ void ControlLink::Impl::write() {
   if (writing_ || outgoing_.empty()) return;
   writing_ = true;
   written_ = std::exchange(outgoing_, {});
-  asio::async_write(socket_, asio::buffer(written_), [self = shared_from_this()](error_code error, std::size_t) {
+  auto written = [self = shared_from_this()](error_code error, std::size_t) {
     if (self->closed_) return;
     self->writing_ = false;
     // Not failed here: a server that refuses writes its reason and closes, and the reason may still be unread.
     if (!error) self->write();
-  });
+  };
+  if (tls_) {
+    asio::async_write(*tls_, asio::buffer(written_), std::move(written));
+  } else {
+    asio::async_write(socket_, asio::buffer(written_), std::move(written));
+  }
 }
 
 void ControlLink::Impl::read() {
-  socket_.async_read_some(asio::buffer(chunk_), [self = shared_from_this()](error_code error, std::size_t size) {
+  auto got = [self = shared_from_this()](error_code error, std::size_t size) {
     if (self->closed_) return;
-    if (error) return self->fail(LinkStatus::kLost, error.message());
+    if (error) return self->fail(LinkStatus::kLost, (self->tls_ ? "TLS: " : "") + error.message());
     if (!self->reader_.feed(self->chunk_.data(), size)) return self->fail(LinkStatus::kMalformed, "the reply is too long");
     if (self->deliver_replies()) self->read();
-  });
+  };
+  if (tls_) {
+    tls_->async_read_some(asio::buffer(chunk_), std::move(got));
+  } else {
+    socket_.async_read_some(asio::buffer(chunk_), std::move(got));
+  }
 }
 
 // False: the link is closed.

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "tiers/io/tls.hpp"
 #include "tiers/upstream/control_loop.hpp"
 #include "tiers/upstream/control_reply.hpp"
 #include "tiers/upstream/topology.hpp"
@@ -15,7 +16,7 @@ namespace nearcached::tiers::upstream {
 
 enum class LinkStatus : std::uint8_t {
   kOk,             // there is a reply; it may be an error reply
-  kConnectFailed,  // name not resolved, refused, unreachable, or not within connect_timeout
+  kConnectFailed,  // name not resolved, refused, unreachable, no TLS, or not within connect_timeout
   kTimedOut,       // connected, but no whole reply within command_timeout
   kLost,           // closed or reset by the other side, or too many requests at once
   kMalformed,      // not RESP2, or a reply beyond the link's bounds
@@ -31,7 +32,7 @@ struct LinkResult {
 // Pipelined request and reply on a TCP or unix socket; hiredis's reader parses, Asio moves the bytes. hiredis's own contexts
 // and adapters are not used: the packaged version has no TLS, connects to one address only and owns its socket.
 //
-//   resolving -> connecting (address by address) -> up -> dead
+//   resolving -> connecting (address by address) -> with TLS, shaking hands -> up -> dead
 //
 // It lives once: whatever goes wrong fails every request that waits, with the same status, and the link is dead;
 // reconnecting is a new link and the owner's decision. connect_timeout covers the lookup and all addresses together (each
@@ -52,6 +53,7 @@ class ControlLink {
 
   struct Options {
     Endpoint endpoint;
+    const io::Tls* tls = nullptr;  // plain
     std::chrono::milliseconds connect_timeout{1000};
     std::chrono::milliseconds command_timeout{1000};
   };

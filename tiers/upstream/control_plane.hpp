@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "tiers/io/tls.hpp"
 #include "tiers/upstream/topology.hpp"
 
 namespace nearcached::tiers::upstream {
@@ -40,7 +41,8 @@ struct ControlEvent {
 struct ControlPlaneOptions {
   std::vector<Endpoint> seeds{};  // 1..n; without cluster only the first is used
   bool cluster = false;
-  Credentials credentials{};  // of the configuration; may be empty
+  Credentials credentials{};     // of the configuration; may be empty
+  const io::Tls* tls = nullptr;  // plain
   std::chrono::milliseconds connect_timeout{1000};
   std::chrono::milliseconds command_timeout{1000};
   std::chrono::milliseconds poll_interval{1000};  // topology, jittered by 10 %

@@ -25,7 +25,7 @@ DataConnection::DataConnection(io::EventLoop& loop, io::Resolver& resolver, insi
       options_(std::move(options)),
       owner_(owner),
       stream_(loop, *this),
-      connector_(loop, resolver, stream_, options_.endpoint),
+      connector_(loop, resolver, stream_, options_.endpoint, options_.tls),
       announcer_(std::move(announcer)) {
   stream_.retain_sent();
 }

@@ -47,6 +47,7 @@ struct DataConnectionOptions {
   std::int64_t connect_timeout_us = 1'000'000;
   std::int64_t command_timeout_us = 1'000'000;
   std::size_t pending_max = 100'000;
+  const io::Tls* tls = nullptr;  // plain
 };
 
 // Requests go out in the order they came, replies come back in that order and are passed on as they arrive, without a tree.

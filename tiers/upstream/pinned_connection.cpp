@@ -16,7 +16,7 @@ PinnedConnection::PinnedConnection(io::EventLoop& loop, io::Resolver& resolver, 
       options_(std::move(options)),
       host_(host),
       stream_(loop, *this),
-      connector_(loop, resolver, stream_, options_.endpoint) {}
+      connector_(loop, resolver, stream_, options_.endpoint, options_.tls) {}
 
 PinnedConnection::~PinnedConnection() { *alive_ = false; }
 

@@ -47,6 +47,7 @@ struct PinnedConnectionOptions {
   IdentityPtr identity;
   protocol::RespVersion version = protocol::RespVersion::kResp2;
   std::int64_t connect_timeout_us = 1'000'000;
+  const io::Tls* tls = nullptr;             // plain
   std::size_t push_bytes_max = 512u << 20;  // of one frame that answers nothing
 };
 

@@ -102,7 +102,8 @@ bool PinnedPool::serve(Wanted& wanted, std::int64_t now_us) {
   ++opened_;
   opening_.push_back(std::make_unique<PinnedConnection>(
       loop_, resolver_,
-      PinnedConnectionOptions{wanted.endpoint, wanted.identity, wanted.version, options_.connect_timeout_us}, *this));
+      PinnedConnectionOptions{wanted.endpoint, wanted.identity, wanted.version, options_.connect_timeout_us, options_.tls},
+      *this));
   wanted.opening = opening_.back().get();
   wanted.opening->open(now_us);
   return true;

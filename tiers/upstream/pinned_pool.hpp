@@ -26,6 +26,7 @@ struct PinnedPoolOptions {
   std::size_t min = 10;  // idle connections that are kept while the pool is used
   std::int64_t acquire_timeout_us = 10'000'000;
   std::int64_t connect_timeout_us = 1'000'000;
+  const io::Tls* tls = nullptr;  // plain
 };
 
 struct PinnedPoolCounts {

@@ -75,11 +75,11 @@ DataConnection& Router::connection_to(Lane& lane, std::size_t primary) {
 DataConnection& Router::connection_to(const IdentityPtr& identity, protocol::RespVersion version, const Endpoint& endpoint) {
   std::unique_ptr<DataConnection>& connection = connections_[{identity->id, version, endpoint}];
   if (!connection) {
-    connection =
-        std::make_unique<DataConnection>(loop_, resolver_, counters_,
-                                         DataConnectionOptions{endpoint, identity, version, options_.connect_timeout_us,
-                                                               options_.command_timeout_us, options_.pending_max},
-                                         *this, options_.make_announcer ? options_.make_announcer(endpoint) : nullptr);
+    connection = std::make_unique<DataConnection>(
+        loop_, resolver_, counters_,
+        DataConnectionOptions{endpoint, identity, version, options_.connect_timeout_us, options_.command_timeout_us,
+                              options_.pending_max, options_.tls},
+        *this, options_.make_announcer ? options_.make_announcer(endpoint) : nullptr);
     connection->set_topology(*topology_);
   }
   return *connection;

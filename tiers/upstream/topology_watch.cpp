@@ -107,7 +107,7 @@ void TopologyWatch::ask_with_credentials() {
 void TopologyWatch::open_link() {
   link_credentials_ = attempts_[attempt_];
   link_ = std::make_unique<ControlLink>(
-      loop_, ControlLink::Options{answer_.endpoint, options_.connect_timeout, options_.command_timeout});
+      loop_, ControlLink::Options{answer_.endpoint, options_.tls, options_.connect_timeout, options_.command_timeout});
   if (link_credentials_.empty()) return;
   link_->request(auth_command(link_credentials_), [this](LinkResult result) {
     if (result.status != LinkStatus::kOk) return on_link_failure(result);

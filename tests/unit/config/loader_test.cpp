@@ -165,7 +165,8 @@ TEST_CASE("a section is a map, a key is not") {
   CHECK_THAT(error_of("metrics: { labels: x }"), Contains("\"x\" is not a map of labels"));
   CHECK_THAT(
       error_of("- threads\n"),
-      StartsWith("nearcached.yaml:1: a list is not a map of keys; allowed: threads, listen, cluster_emulation, upstream"));
+      StartsWith(
+          "nearcached.yaml:1: a list is not a map of keys; allowed: threads, listen, cluster_emulation, tls, upstream"));
   CHECK_THAT(error_of("just text"), StartsWith("nearcached.yaml:1: \"just text\" is not a map of keys"));
   CHECK_THAT(error_of("l1.ttl: 5s\n"), StartsWith("nearcached.yaml:1: l1.ttl: is written with a dot"));
   CHECK_THAT(error_of("{[a]: 1}"), Contains("a key is a list"));

@@ -42,6 +42,15 @@ TEST_CASE("the keys are these and no others") {
                                        "upstream.pinned_pool.max",
                                        "upstream.pinned_pool.acquire_timeout",
                                        "cluster_emulation",
+                                       "tls.cert",
+                                       "tls.key",
+                                       "tls.ca",
+                                       "tls.client_auth",
+                                       "upstream.tls.ca",
+                                       "upstream.tls.cert",
+                                       "upstream.tls.key",
+                                       "upstream.tls.verify",
+                                       "upstream.tls.server_name",
                                        "limits.clients",
                                        "limits.args",
                                        "limits.bulk_bytes",
@@ -144,7 +153,8 @@ TEST_CASE("sections and what is below them") {
   CHECK(names_below("log") == "level, format");
   CHECK(names_below("coherence.bus") == "type, channel");
   CHECK_THAT(names_below("coherence"), Contains("mode, consistency") && Contains(", bus") && !Contains("channel"));
-  CHECK(names_below("") == "threads, listen, cluster_emulation, upstream, l1, coherence, namespaces, limits, admin, metrics, log");
+  CHECK(names_below("") ==
+        "threads, listen, cluster_emulation, tls, upstream, l1, coherence, namespaces, limits, admin, metrics, log");
 }
 
 TEST_CASE("the last assignment wins and is the one that is remembered") {

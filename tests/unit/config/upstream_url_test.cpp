@@ -67,9 +67,24 @@ TEST_CASE("user and password are percent-decoded, and only they") {
 }
 
 TEST_CASE("schemes of later versions are refused by name") {
-  CHECK(problem_of("rediss://h") == "rediss:// is not supported yet");
-  CHECK(problem_of("rediss+cluster://h") == "rediss+cluster:// is not supported yet");
   CHECK(problem_of("redis+sentinel://h/mymaster") == "redis+sentinel:// is not supported yet");
+}
+
+TEST_CASE("rediss is redis with TLS") {
+  CHECK_FALSE(parsed("redis://h").tls);
+  const UpstreamUrl server = parsed("rediss://u:p@h:7/3");
+  CHECK(server.tls);
+  CHECK(server.kind == UpstreamKind::kServer);
+  CHECK(server.endpoints.front().port == 7);
+  CHECK(server.database == 3);
+  CHECK(server.redacted() == "rediss://u:<redacted>@h:7/3");
+  const UpstreamUrl cluster = parsed("rediss+cluster://a,b");
+  CHECK(cluster.tls);
+  CHECK(cluster.kind == UpstreamKind::kCluster);
+  CHECK(cluster.redacted() == "rediss+cluster://a:6379,b:6379");
+  for (const char* text : {"redisss://h", "rediss:/h", "rediss+unix:/p", "redisscluster://h", "rediss"}) {
+    CHECK_THAT(problem_of(text), Contains("does not begin with redis://"));
+  }
 }
 
 TEST_CASE("malformed URLs say what is wrong with them") {
