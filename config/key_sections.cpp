@@ -425,6 +425,18 @@ std::vector<Key> limit_time_keys() {
   };
 }
 
+std::vector<Key> slowlog_keys() {
+  return {
+      quantity_key(
+          kDuration, "slowlog.slower_than", {.min = 1, .max = kDay, .zero_allowed = true, .zero_means = "off"},
+          "A command answered later than this after it was read is in SLOWLOG GET of this process, and in LATENCY.",
+          [](auto& s) -> auto& { return s.slowlog.slower_than; }),
+      quantity_key(
+          kInteger, "slowlog.max_len", {.min = 1, .max = 100'000}, "Commands that SLOWLOG keeps, the newest.",
+          [](auto& s) -> auto& { return s.slowlog.max_len; }),
+  };
+}
+
 std::vector<Key> observation_keys() {
   using Level = LogLevel;
   return {
@@ -446,7 +458,7 @@ std::vector<Key> observation_keys() {
 std::vector<Key> make_schema() {
   std::vector<Key> keys;
   for (auto* section : {process_keys, upstream_keys, upstream_tls_keys, l1_keys, coherence_keys, coherence_work_keys,
-                        namespace_keys, limit_size_keys, limit_time_keys, observation_keys}) {
+                        namespace_keys, limit_size_keys, limit_time_keys, slowlog_keys, observation_keys}) {
     std::vector<Key> part = section();
     std::move(part.begin(), part.end(), std::back_inserter(keys));
   }

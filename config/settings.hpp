@@ -103,6 +103,12 @@ struct Limits {
   milliseconds shutdown_timeout{10'000};  // SIGTERM: what is in flight may take this long
 };
 
+// Commands that took long, of all clients.
+struct Slowlog {
+  milliseconds slower_than{10};  // 0: nothing is logged
+  std::size_t max_len = 128;     // 1..100000
+};
+
 struct Admin {
   bool enabled = true;  // YAML: listen: off
   ListenAddress listen{"127.0.0.1", 9180};
@@ -131,6 +137,7 @@ struct Settings {
   Coherence coherence;
   std::vector<Namespace> namespaces;
   Limits limits;
+  Slowlog slowlog;
   Admin admin;
   Metrics metrics;
   Log log;

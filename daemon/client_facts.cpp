@@ -67,6 +67,7 @@ std::string parse_kill_option(std::string_view name, std::string_view value, Cli
 
 std::string ClientFacts::line() const {
   std::string flags;
+  if (monitors) flags += 'O';
   if (subscribes()) flags += 'P';
   if (queued) flags += 'x';
   if (blocked) flags += 'b';

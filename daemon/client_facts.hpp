@@ -28,6 +28,7 @@ struct ClientFacts {
   std::optional<std::size_t> queued;  // commands behind MULTI
   bool blocked = false;
   bool closing = false;
+  bool monitors = false;
   std::size_t input_bytes = 0;
   std::size_t output_bytes = 0;
   std::size_t replies = 0;        // open ones

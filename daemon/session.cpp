@@ -49,12 +49,13 @@ Session::Session(Worker& worker, Shared& shared, int fd, bool tls)
 }
 
 Session::~Session() {
+  leave_monitor();
   pinned_.reset();
   --identity_->clients;
   worker_.router().detach(*lane_, now_us_);
 }
 
-bool Session::idle() const { return replies_.empty() && (!pinned_ || !pinned_->waits()); }
+bool Session::idle() const { return replies_.empty() && !monitoring_ && (!pinned_ || !pinned_->waits()); }
 
 void Session::touched() {
   if (!std::exchange(dirty_, true)) worker_.remember(*this);
@@ -201,6 +202,7 @@ void Session::emit(std::uint64_t number, std::string_view bytes) {
 
 void Session::finish(std::uint64_t number) {
   replies_.at(number).done = true;
+  if (replies_.at(number).trail != 0) end_measuring(replies_.at(number));
   touched();
   if (number != replies_.first()) return;
   // The head is complete: out it goes, and with it all behind it that waited only for that.
@@ -213,6 +215,7 @@ void Session::finish(std::uint64_t number) {
       mid_reply_ = true;
     }
     if (!place.done) return;
+    if (place.trail != 0) trail_.drop(place.trail);
     replies_.pop();
     mid_reply_ = false;
     if (!pushes_.empty()) {

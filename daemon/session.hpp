@@ -11,6 +11,7 @@
 #include "daemon/client_facts.hpp"
 #include "daemon/gather.hpp"
 #include "daemon/pinned_client.hpp"
+#include "daemon/request_trail.hpp"
 #include "daemon/shared.hpp"
 #include "daemon/upstream_question.hpp"
 #include "protocol/command_table.hpp"
@@ -67,11 +68,13 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   [[nodiscard]] bool finished() const { return !stream_.is_open() && replies_.empty() && outside_ == 0; }
   [[nodiscard]] std::size_t buffered_bytes() { return stream_.out().size() + stream_.unread_bytes() + queued_bytes_; }
   // Of that what does not lie in the worker's buffer pool.
-  [[nodiscard]] std::size_t heap_bytes() const { return queued_bytes_ + parser_.memory_bytes(); }
+  [[nodiscard]] std::size_t heap_bytes() const { return queued_bytes_ + parser_.memory_bytes() + trail_.memory_bytes(); }
   [[nodiscard]] std::int64_t last_active_us() const { return now_us_; }
   [[nodiscard]] bool idle() const;
   [[nodiscard]] bool is_open() const { return stream_.is_open(); }
   [[nodiscard]] bool handshaking() const { return stream_.handshaking(); }
+  // What others do, if this client monitors.
+  void show(std::string_view lines) { push(lines); }
 
  private:
   friend class Worker;
@@ -98,6 +101,7 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
     std::uint64_t hash = 0;
     std::int64_t asked_us = 0;  // of fills: when the client asked
     std::int64_t held_us = 0;   // ... and since when a link that is not serving has been waited for
+    std::uint64_t trail = 0;    // ticket of what is measured; 0: it is not
     protocol::Resp2Form form = protocol::Resp2Form::kPlain;  // of fills
     std::uint32_t unpublished = 0;                           // requests of which the others have not been told
     Touch touch = Touch::kNothing;
@@ -105,6 +109,7 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
     bool unheard_of = false;          // a command that the upstream may not know either
     bool against_all = false;         // counts against all keys in forwarded_
     bool filled_against_all = false;  // the same in filling_
+    bool local = false;               // measured: answered by this process
     bool muted = false;               // CLIENT REPLY: the client wants no answer
     bool done = false;
   };
@@ -164,6 +169,7 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   // session_dispatch.cpp: false if the command was not taken: it comes again when the session may read on.
   [[nodiscard]] bool dispatch(const Args& args, std::string_view raw);
   [[nodiscard]] bool dispatch_known(const Command& command, const Args& args, std::string_view raw);
+  [[nodiscard]] bool carry_out(const Command& command, const Args& args, std::string_view raw);
   [[nodiscard]] bool dispatch_shared(const Command& command, const Args& args, std::string_view raw);
   [[nodiscard]] bool dispatch_unknown(const Args& args, std::string_view raw);
   [[nodiscard]] bool forward(const Command& command, const Args& args, std::string_view raw);
@@ -240,6 +246,26 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   [[nodiscard]] bool config_get(const Args& args, std::string_view raw);
   void refuse_setting(std::string_view name);
 
+  void ask_again(std::uint64_t number, std::string_view question, std::function<void(std::uint64_t, std::string)> then);
+
+  // session_latency.cpp: how long it took, SLOWLOG, LATENCY.
+  void begin_measuring(std::uint64_t number, const Command& command, const Args& args);
+  void end_measuring(const Place& place);
+  void if_permitted(std::initializer_list<std::string_view> question, std::function<void(std::uint64_t)> then);
+  [[nodiscard]] bool slow_log(const Command& command, const Args& args);
+  [[nodiscard]] bool latency(const Command& command, const Args& args);
+  void latency_histogram(std::uint64_t number, const std::shared_ptr<std::vector<std::string>>& named);
+
+  // session_monitor.cpp: MONITOR, CLIENT PAUSE.
+  void if_dry_run_permits(std::initializer_list<std::string_view> command, std::string_view name,
+                          std::initializer_list<std::string_view> alike, std::function<void(std::uint64_t)> then);
+  [[nodiscard]] bool client_pause(const Command& command, const Args& args);
+  [[nodiscard]] bool held_by_pause(const Command& command);
+  [[nodiscard]] bool monitor(const Args& args);
+  void leave_monitor();
+  void tell_monitors(const Command& command, const Args& args);
+  [[nodiscard]] bool refused_to_monitor(const Command& command);
+
   // session_databases.cpp: SELECT.
   [[nodiscard]] bool select(const Args& args);
   void ask_for_database(std::int64_t wanted);
@@ -260,6 +286,7 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   std::uint64_t forward_topology_ = 0;        // version that the requests in forwarded_ were routed by
   bool rerouted_ = false;                     // one of them went elsewhere
   std::int64_t asked_us_ = 0;                 // when the command at hand was first taken up; 0: now
+  std::int64_t taken_us_ = 0;                 // the same, for measuring
   std::int64_t heard_us_ = 0;                 // when the client was last told something that did not come from L1
 
   Stall stall_ = Stall::kNone;
@@ -274,7 +301,8 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   bool mid_reply_ = false;                                      // the oldest reply is out in part
   enum class Replies : std::uint8_t { kOn, kOff, kSkipNext, kSkip } replies_wanted_ = Replies::kOn;
   bool closing_ = false;  // no further requests, close when everything is out
-  bool dirty_ = false;    // on the worker's list for the end of the turn
+  bool monitoring_ = false;
+  bool dirty_ = false;  // on the worker's list for the end of the turn
   std::int64_t now_us_ = 0;
   std::uint64_t bytes_in_seen_ = 0;
   std::uint64_t bytes_out_seen_ = 0;
@@ -285,6 +313,7 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   std::int64_t connected_us_;
   std::string_view last_command_;  // of the table
   UpstreamQuestion question_;
+  RequestTrail trail_;
   std::string name_;
   std::string library_name_;
   std::string library_version_;

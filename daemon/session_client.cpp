@@ -6,6 +6,7 @@
 #include "daemon/client_facts.hpp"
 #include "daemon/own_settings.hpp"
 #include "daemon/session.hpp"
+#include "daemon/survey.hpp"
 #include "daemon/worker.hpp"
 #include "protocol/ascii_case.hpp"
 #include "tiers/io/clock.hpp"
@@ -19,21 +20,11 @@ namespace {
 
 constexpr std::int64_t kSecondUs = 1'000'000;
 
-// Visits all sessions, each on its own thread, worker by worker; then `then` on the asker's.
-struct Survey {
-  std::function<void(Session&)> visit;
-  std::function<void()> then;
-};
-
-void survey(const std::vector<Worker*>& workers, std::size_t at, Worker& home, std::shared_ptr<Survey> what) {
-  if (at == workers.size()) {
-    home.loop().post([what = std::move(what)] { what->then(); });
-    return;
-  }
-  workers[at]->loop().post([&workers, at, &home, what = std::move(what)] {
-    for (const auto& session : workers[at]->sessions()) what->visit(*session);
-    survey(workers, at + 1, home, what);
-  });
+// Visits all sessions, each on its own thread.
+std::function<void(Worker&)> each_session(std::function<void(Session&)> visit) {
+  return [visit = std::move(visit)](Worker& worker) {
+    for (const auto& session : worker.sessions()) visit(*session);
+  };
 }
 
 }  // namespace
@@ -57,6 +48,7 @@ ClientFacts Session::facts() {
     client.blocked = pinned_->blocked();
   }
   client.closing = closing_;
+  client.monitors = monitoring_;
   client.input_bytes = stream_.unread_bytes();
   client.output_bytes = stream_.out().size();
   client.replies = replies_.size();
@@ -82,6 +74,11 @@ void Session::ask_upstream(std::string_view question, std::function<void(std::ui
   const std::uint64_t number = open_place();
   stall_ = Stall::kAsked;
   ++outside_;
+  ask_again(number, question, std::move(then));
+}
+
+void Session::ask_again(std::uint64_t number, std::string_view question,
+                        std::function<void(std::uint64_t, std::string)> then) {
   question_.begin([this, number, then = std::move(then)](std::string reply) { then(number, std::move(reply)); });
   tiers::upstream::RequestMeta meta;
   meta.sink = &question_;
@@ -112,11 +109,11 @@ bool Session::client_list(const Args& args) {
     }
     auto lines = std::make_shared<std::vector<std::pair<std::uint64_t, std::string>>>();
     auto what = std::make_shared<Survey>();
-    what->visit = [filter, lines](Session& session) {
+    what->visit = each_session([filter, lines](Session& session) {
       if (!session.is_open()) return;
       const ClientFacts client = session.facts();
       if (filter->matches(client, 0)) lines->emplace_back(client.id, client.line());
-    };
+    });
     what->then = [this, number, lines] {
       std::sort(lines->begin(), lines->end());
       std::string text;
@@ -143,7 +140,7 @@ bool Session::client_kill(const Args& args) {
     }
     auto killed = std::make_shared<std::int64_t>(0);
     auto what = std::make_shared<Survey>();
-    what->visit = [filter, killed, me = id_](Session& session) {
+    what->visit = each_session([filter, killed, me = id_](Session& session) {
       if (!session.is_open() || !filter->matches(session.facts(), me)) return;
       ++*killed;
       if (session.id_ == me) {
@@ -151,7 +148,7 @@ bool Session::client_kill(const Args& args) {
       } else {
         session.shut({});
       }
-    };
+    });
     what->then = [this, number, filter, killed] {
       std::string reply;
       if (!filter->old_form) {

@@ -93,6 +93,20 @@ bool Session::dispatch(const Args& args, std::string_view raw) {
 }
 
 bool Session::dispatch_known(const Command& command, const Args& args, std::string_view raw) {
+  if (held_by_pause(command)) return false;
+  if (monitoring_ && refused_to_monitor(command)) return true;
+  const std::uint64_t number = replies_.next();
+  if (!carry_out(command, args, raw)) {
+    if (taken_us_ == 0) taken_us_ = now_us_;
+    return false;
+  }
+  if (replies_.next() != number) begin_measuring(number, command, args);
+  taken_us_ = 0;
+  if (shared_.monitors.watched()) tell_monitors(command, args);
+  return true;
+}
+
+bool Session::carry_out(const Command& command, const Args& args, std::string_view raw) {
   if (pinned_ || (command.handling != Handling::kCachedRead && protocol::needs_own_connection(command, args))) {
     if (!pinned_) pinned_ = std::make_unique<PinnedClient>(*this, worker_);
     const PinnedClient::Taken taken = pinned_->dispatch(command, args, raw);

@@ -63,6 +63,14 @@ bool Session::local(const Command& command, const Args& args, std::string_view r
     return client_list(args);
   } else if (name == "client|kill") {
     return client_kill(args);
+  } else if (name == "client|pause" || name == "client|unpause") {
+    return client_pause(command, args);
+  } else if (name == "monitor") {
+    return monitor(args);
+  } else if (name.starts_with("slowlog|")) {
+    return slow_log(command, args);
+  } else if (name.starts_with("latency|")) {
+    return latency(command, args);
   } else {
     client(command, args);
   }
@@ -218,6 +226,7 @@ void Session::become(const tiers::upstream::IdentityPtr& identity, RespVersion v
 }
 
 void Session::reset() {
+  leave_monitor();
   if (pinned_) pinned_->reset();
   replies_wanted_ = Replies::kOn;
   name_.clear();

@@ -8,6 +8,10 @@
 #include <vector>
 
 #include "config/settings.hpp"
+#include "daemon/client_pause.hpp"
+#include "daemon/command_latency.hpp"
+#include "daemon/monitor.hpp"
+#include "daemon/slow_log.hpp"
 #include "daemon/stats_report.hpp"
 #include "protocol/request_parser.hpp"
 #include "tiers/io/resolver.hpp"
@@ -32,6 +36,10 @@ struct Shared {
   const tiers::io::Tls* listener_tls = nullptr;  // of clients that come over listen_tls
   const bool publishes = false;                  // peers may hear of writes over the bus: each is published
   tiers::upstream::PinnedBudget pinned_budget{};
+  ClientPause pause{};
+  MonitorFeed monitors{};
+  SlowLog slow_log{settings.slowlog.max_len};
+  LatencyEvents latency_events{};
   std::vector<Worker*> workers{};  // all of them; complete before the first one starts
   std::atomic<std::uint64_t> next_client_id{1};
   std::atomic<bool> own_writes_untold{false};   // some node's changes are, or were, heard of by other ways than tracking

@@ -113,6 +113,7 @@ void Worker::drain() {
 }
 
 void Worker::end_turn() {
+  turn_us_ = 0;
   fills_.flush();
   // A session that reads on may ask for a fill that is answered at once, which is another session's, or its own, turn again.
   while (!dirty_.empty()) {
@@ -134,6 +135,37 @@ void Worker::end_turn() {
   }
   router_.flush();
   pinned_.flush();
+  if (!monitor_lines_.empty()) send_monitor_lines();
+  turn_us_ = 0;
+}
+
+std::int64_t Worker::turn_us() {
+  if (turn_us_ == 0) turn_us_ = tiers::io::boot_us();
+  return turn_us_;
+}
+
+void Worker::add_monitor(Session& session) {
+  monitors_.push_back(&session);
+  shared_.monitors.join();
+}
+
+void Worker::remove_monitor(Session& session) {
+  std::erase(monitors_, &session);
+  shared_.monitors.leave();
+}
+
+void Worker::send_monitor_lines() {
+  const MonitorFeed::Lines lines = shared_.monitors.admit(std::exchange(monitor_lines_, {}));
+  if (!lines) {
+    log::write_limited(log::Level::kWarn, "monitor_lines_dropped", {},
+                       {{"bytes", shared_.monitors.dropped_bytes()}, {"reason", "there are more than workers can pass on"}});
+    return;
+  }
+  for (Worker* worker : shared_.workers) {
+    worker->loop().post([worker, lines] {
+      for (Session* session : worker->monitors_) session->show(*lines);
+    });
+  }
 }
 
 void Worker::tick() {

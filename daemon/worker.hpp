@@ -13,6 +13,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "daemon/command_latency.hpp"
 #include "daemon/session.hpp"
 #include "daemon/shared.hpp"
 #include "protocol/command_table.hpp"
@@ -81,6 +82,13 @@ class Worker {
   [[nodiscard]] bool audit_due();
   // When the loop last ticked.
   [[nodiscard]] std::int64_t ticked_us() const { return ticked_us_; }
+  // When this turn first asked. A clock of its own for each reply would cost more than it tells.
+  [[nodiscard]] std::int64_t turn_us();
+  [[nodiscard]] CommandLatency& latency() { return latency_; }
+  // What this turn's commands are told to monitors with; they go at its end.
+  [[nodiscard]] std::string& monitor_lines() { return monitor_lines_; }
+  void add_monitor(Session& session);
+  void remove_monitor(Session& session);
   void remember(Session& session) { dirty_.push_back(&session); }
   void remember_congested(Session& session) { congested_.push_back(&session); }
 
@@ -101,6 +109,7 @@ class Worker {
   [[nodiscard]] tiers::upstream::RouterOptions with_announcer(WorkerOptions& options);
   [[nodiscard]] tiers::CommandLookup lookup();
   void end_turn();
+  void send_monitor_lines();
   void tick();
   void each_second(std::int64_t now_us);
   void close_largest();
@@ -126,6 +135,10 @@ class Worker {
   std::uint64_t audit_in_;         // hits until the next one that is audited
   std::uint32_t audits_left_ = 0;  // of this second
   std::int64_t ticked_us_ = 0;
+  std::int64_t turn_us_ = 0;  // 0: nobody has asked in this turn
+  CommandLatency latency_;
+  std::string monitor_lines_;
+  std::vector<Session*> monitors_;
   std::uint64_t invalidations_seen_ = 0;
   std::uint64_t unexplained_seen_ = 0;
   std::unordered_map<std::string, Lesson> lessons_;

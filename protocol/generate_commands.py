@@ -147,6 +147,7 @@ KEY_GRAMMAR = {
 OWN_CONNECTION_STATE = "changes or reads the state of its connection, and the others are shared"
 OWN_ANSWER = "about the client's connection to this process"
 OWN_CLIENTS = "about the clients of this process; whether the user may is asked of the upstream"
+OWN_LATENCY = "of this process; whether the user may is asked of the upstream"
 UPSTREAM_ROLE = "would take the upstream away from everybody"
 CLUSTER_SHAPE = "changes the cluster for everybody; an operator does that on the node itself"
 UPSTREAM_CLIENTS = "ids, addresses and pauses are the upstream's, so it would hit connections of strangers"
@@ -173,10 +174,22 @@ OVERRIDES = {
     "client|list": ("kLocal", "kNone", OWN_CLIENTS),
     "client|no-evict": ("kLocal", "kNone", OWN_ANSWER),
     "client|no-touch": ("kLocal", "kNone", OWN_ANSWER),
+    "client|pause": ("kLocal", "kNone", OWN_CLIENTS),
     "client|reply": ("kLocal", "kNone", OWN_ANSWER),
     "client|setinfo": ("kLocal", "kNone", OWN_ANSWER),
     "client|setname": ("kLocal", "kNone", OWN_ANSWER),
     "client|trackinginfo": ("kLocal", "kNone", OWN_ANSWER),
+    "client|unpause": ("kLocal", "kNone", OWN_CLIENTS),
+    "monitor": ("kLocal", "kNone", OWN_CLIENTS),
+    "latency|doctor": ("kLocal", "kNone", OWN_LATENCY),
+    "latency|graph": ("kLocal", "kNone", OWN_LATENCY),
+    "latency|histogram": ("kLocal", "kNone", OWN_LATENCY),
+    "latency|history": ("kLocal", "kNone", OWN_LATENCY),
+    "latency|latest": ("kLocal", "kNone", OWN_LATENCY),
+    "latency|reset": ("kLocal", "kNone", OWN_LATENCY),
+    "slowlog|get": ("kLocal", "kNone", OWN_LATENCY),
+    "slowlog|len": ("kLocal", "kNone", OWN_LATENCY),
+    "slowlog|reset": ("kLocal", "kNone", OWN_LATENCY),
 
     "client": ("kPinned", "kNone", "a subcommand this table does not know may change its connection's state"),
     "client|caching": ("kPinned", "kNone", OWN_CONNECTION_STATE),
@@ -186,12 +199,9 @@ OVERRIDES = {
     "multi": ("kPinned", "kNone", TRANSACTION),
     "unwatch": ("kPinned", "kNone", TRANSACTION),
     "watch": ("kPinned", "kNone", TRANSACTION),
-    "monitor": ("kPinned", "kNone", "an endless stream"),
     "wait": ("kPinned", "kNone", "waits for the writes of its own connection"),
 
-    "client|pause": ("kDenied", "kNone", UPSTREAM_CLIENTS),
     "client|unblock": ("kDenied", "kNone", UPSTREAM_CLIENTS),
-    "client|unpause": ("kDenied", "kNone", UPSTREAM_CLIENTS),
     "asking": ("kDenied", "kNone", CLUSTER_CLIENT),
     "readonly": ("kDenied", "kNone", CLUSTER_CLIENT),
     "readwrite": ("kDenied", "kNone", CLUSTER_CLIENT),
