@@ -63,6 +63,8 @@ TEST_CASE("the keys are these and no others") {
                                        "limits.idle_timeout",
                                        "limits.tcp_keepalive",
                                        "limits.shutdown_timeout",
+                                       "slowlog.slower_than",
+                                       "slowlog.max_len",
                                        "admin.listen",
                                        "metrics.labels",
                                        "log.level",
@@ -153,8 +155,9 @@ TEST_CASE("sections and what is below them") {
   CHECK(names_below("log") == "level, format");
   CHECK(names_below("coherence.bus") == "type, channel");
   CHECK_THAT(names_below("coherence"), Contains("mode, consistency") && Contains(", bus") && !Contains("channel"));
-  CHECK(names_below("") ==
-        "threads, listen, cluster_emulation, tls, upstream, l1, coherence, namespaces, limits, admin, metrics, log");
+  CHECK(
+      names_below("") ==
+      "threads, listen, cluster_emulation, tls, upstream, l1, coherence, namespaces, limits, slowlog, admin, metrics, log");
 }
 
 TEST_CASE("the last assignment wins and is the one that is remembered") {
