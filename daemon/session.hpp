@@ -169,6 +169,8 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   // session_dispatch.cpp: false if the command was not taken: it comes again when the session may read on.
   [[nodiscard]] bool dispatch(const Args& args, std::string_view raw);
   [[nodiscard]] bool dispatch_known(const Command& command, const Args& args, std::string_view raw);
+  template <class Act>
+  [[nodiscard]] bool take(const Command& command, const Args& args, Act act);
   [[nodiscard]] bool carry_out(const Command& command, const Args& args, std::string_view raw);
   [[nodiscard]] bool dispatch_shared(const Command& command, const Args& args, std::string_view raw);
   [[nodiscard]] bool dispatch_unknown(const Args& args, std::string_view raw);
@@ -311,7 +313,7 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   std::string peer_;
   std::string local_address_;
   std::int64_t connected_us_;
-  std::string_view last_command_;  // of the table
+  std::string_view last_command_;  // of the table, or NEAR.*
   UpstreamQuestion question_;
   RequestTrail trail_;
   std::string name_;

@@ -35,6 +35,10 @@ CommandClass class_of(Handling handling) {
   return CommandClass::kRefused;
 }
 
+// A node's own command may be any.
+constexpr protocol::Command kNearUpstream{
+    "near.upstream", -1, protocol::kFlagWrite, Handling::kAnyNode, Merge::kNone, 0, 0, 0, {}, {}};
+
 // Of a client that watches keys.
 Handling past_l1_handling(Handling handling) { return handling == Handling::kCachedRead ? Handling::kForward : handling; }
 
@@ -92,11 +96,16 @@ bool Session::dispatch(const Args& args, std::string_view raw) {
   return dispatch_known(*command, args, raw);
 }
 
-bool Session::dispatch_known(const Command& command, const Args& args, std::string_view raw) {
+// What holds of every command, whatever it is: pauses, monitors, measuring.
+template <class Act>
+bool Session::take(const Command& command, const Args& args, Act act) {
   if (held_by_pause(command)) return false;
-  if (monitoring_ && refused_to_monitor(command)) return true;
+  if (monitoring_ && refused_to_monitor(command)) {
+    taken_us_ = 0;
+    return true;
+  }
   const std::uint64_t number = replies_.next();
-  if (!carry_out(command, args, raw)) {
+  if (!act()) {
     if (taken_us_ == 0) taken_us_ = now_us_;
     return false;
   }
@@ -104,6 +113,10 @@ bool Session::dispatch_known(const Command& command, const Args& args, std::stri
   taken_us_ = 0;
   if (shared_.monitors.watched()) tell_monitors(command, args);
   return true;
+}
+
+bool Session::dispatch_known(const Command& command, const Args& args, std::string_view raw) {
+  return take(command, args, [&] { return carry_out(command, args, raw); });
 }
 
 bool Session::carry_out(const Command& command, const Args& args, std::string_view raw) {
@@ -159,7 +172,10 @@ bool Session::dispatch_unknown(const Args& args, std::string_view raw) {
     shut("it speaks HTTP");
     return true;
   }
-  if (protocol::equal_ignoring_case(args[0], "near.upstream")) return near_upstream(args);
+  if (protocol::equal_ignoring_case(args[0], kNearUpstream.name)) {
+    last_command_ = kNearUpstream.name;
+    return take(kNearUpstream, args, [&] { return near_upstream(args); });
+  }
   const bool no_command = args[0].find('|') != args[0].npos;
   const Worker::Learned learned = no_command ? Worker::Learned{true, nullptr} : worker_.learned(args[0], now_us_);
   if (learned.asked) {
@@ -169,6 +185,7 @@ bool Session::dispatch_unknown(const Args& args, std::string_view raw) {
     static constexpr Command kUnknown{"unknown", -1, protocol::kFlagWrite, Handling::kAnyNode, Merge::kNone, 0, 0, 0,
                                       {},        {}};
     if (pinned_) return dispatch_known(kUnknown, args, raw);
+    if (held_by_pause(kUnknown)) return false;
     if (!forward(kUnknown, args, raw)) return false;
     worker_.counters().commands[static_cast<std::size_t>(CommandClass::kUnknown)].add();
     return true;

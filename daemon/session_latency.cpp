@@ -33,8 +33,8 @@ constexpr Tier kTierUpstream{"(tier: upstream)", "command-upstream"};
 void Session::begin_measuring(std::uint64_t number, const Command& command, const Args& args) {
   if (!replies_.holds(number) || replies_.at(number).done || (pinned_ && pinned_->blocked())) return;
   Place& place = replies_.at(number);
-  const bool of_table = command.name.data() == last_command_.data();
-  const std::string_view name = of_table ? command.name : kLearnedName;
+  const bool lasts = command.name.data() == last_command_.data();
+  const std::string_view name = lasts ? command.name : kLearnedName;
   place.trail = trail_.note(name, taken_us_ == 0 ? now_us_ : taken_us_, args);
   place.local = command.handling == protocol::Handling::kLocal;
 }

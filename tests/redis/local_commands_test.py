@@ -317,6 +317,23 @@ class SlowLog(Case):
         self.assertIn(b"(redacted)", repr(log).encode())
         self.assertEqual(blocker.call("PING"), b"PONG")
 
+    def test_tells_reads_for_l1_and_answers_of_this_process_from_the_rest(self):
+        sidecar.wait_caching()
+        busy, reader, other = (self.client() for _ in range(3))
+
+        def slow():
+            self.one.call("SLOWLOG", "RESET")
+            busy.send("EVAL", SLOW_SCRIPT.replace(str(SLOW_MS * 1000), "150000"), 0, "x")
+            reader.send("GET", "not-read-before-%d" % time.time_ns())
+            other.send("CLIENT", "LIST")
+            for client in (busy, reader, other):
+                client.read()
+            tiers = {entry["args"][0]: entry["args"][-1] for entry in self.entries()}
+            return tiers if len(tiers) == 3 else None  # else the script came last
+
+        self.assertEqual(eventually(slow, "three that are slow"),
+                         {b"EVAL": b"(tier: upstream)", b"GET": b"(tier: fill)", b"CLIENT": b"(tier: local)"})
+
     def test_waiting_on_purpose_is_not_slow(self):
         self.one.call("BLPOP", "nothing", "0.1")
         self.assertEqual(self.entries(), [])

@@ -53,6 +53,15 @@ TEST_CASE("ACL SETUSER hides all that is said of whom", "[secrets]") {
   CHECK(shown("acl|setuser", {"ACL", "SETUSER", "u", "on", ">p"}) == "ACL SETUSER - - -");
 }
 
+TEST_CASE("a node's own command hides what it would hide elsewhere", "[secrets]") {
+  CHECK(shown("near.upstream", {"NEAR.UPSTREAM", "h:1", "Auth", "u", "p"}) == "NEAR.UPSTREAM h:1 Auth - -");
+  CHECK(shown("near.upstream", {"NEAR.UPSTREAM", "h:1", "CONFIG", "SET", "hz", "9", "requirepass", "p"}) ==
+        "NEAR.UPSTREAM h:1 CONFIG SET hz 9 requirepass -");
+  CHECK(shown("near.upstream", {"NEAR.UPSTREAM", "h:1", "acl", "SetUser", "u"}) == "NEAR.UPSTREAM h:1 acl SetUser -");
+  CHECK(shown("near.upstream", {"NEAR.UPSTREAM", "h:1", "GET", "auth"}) == "NEAR.UPSTREAM h:1 GET auth");
+  CHECK(shown("near.upstream", {"NEAR.UPSTREAM"}) == "NEAR.UPSTREAM");
+}
+
 TEST_CASE("what has no secrets is shown, whatever its arguments are called", "[secrets]") {
   CHECK(shown("set", {"SET", "auth", "password"}) == "SET auth password");
   CHECK_FALSE(may_have_secrets("set"));
