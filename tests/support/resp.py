@@ -78,8 +78,8 @@ def encode(*args):
     return b"".join(out)
 
 
-def connect_socket(address, timeout):
-    """`address`: "host:port", "unix:path" or (host, port)."""
+def connect_socket(address, timeout, tls=None):
+    """`address`: "host:port", "unix:path" or (host, port). `tls`: an ssl.SSLContext; the handshake is done when it returns."""
     if isinstance(address, str) and address.startswith("unix:"):
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.settimeout(timeout)
@@ -90,11 +90,17 @@ def connect_socket(address, timeout):
         address = (host.strip("[]"), int(port))
     sock = socket.create_connection(address, timeout=timeout)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return sock
+    if tls is None:
+        return sock
+    try:
+        return tls.wrap_socket(sock, server_hostname=address[0])
+    except BaseException:
+        sock.close()
+        raise
 
 
 class Client:
-    def __init__(self, address, protocol=2, timeout=5.0, username=None, password=None):
+    def __init__(self, address, protocol=2, timeout=5.0, username=None, password=None, tls=None):
         self.address = address
         self.timeout = timeout
         self.pushes = deque(maxlen=PUSHES_MAX)
@@ -103,7 +109,7 @@ class Client:
         self._buffer = bytearray()
         self._position = 0
         self._deadline = None
-        self.sock = connect_socket(address, timeout)
+        self.sock = connect_socket(address, timeout, tls)
         try:
             self._greet(protocol, username, password)
         except BaseException:

@@ -161,6 +161,7 @@ void Stream::shake_hands() {
   std::uint32_t wanted = EPOLLIN;
   switch (tls_->handshake()) {
     case TlsSession::Step::kFailed: fail(EPROTO); return;
+    case TlsSession::Step::kClosed: fail(ECONNRESET); return;
     case TlsSession::Step::kWantWrite: wanted = EPOLLOUT; [[fallthrough]];
     case TlsSession::Step::kWantRead:
       if (std::exchange(interest_, wanted) != wanted) loop_.rewatch(fd_, *this, wanted);

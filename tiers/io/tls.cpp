@@ -36,7 +36,7 @@ std::string tls_error_text() {
 
 std::string tls_handshake_failure(ssl_st* ssl, std::string_view otherwise) {
   const long verdict = SSL_get_verify_result(ssl);
-  if (verdict == X509_V_OK) return std::string(otherwise);
+  if (verdict == X509_V_OK || SSL_get_verify_mode(ssl) == SSL_VERIFY_NONE) return std::string(otherwise);
   return std::string("the certificate was not accepted: ") + X509_verify_cert_error_string(verdict);
 }
 
@@ -56,8 +56,11 @@ TlsSession::Step TlsSession::handshake() {
     case SSL_ERROR_WANT_WRITE: return Step::kWantWrite;
     default: break;
   }
-  const std::string error = ERR_peek_error() == 0 ? "closed by the other side during the handshake" : tls_error_text();
-  failure_ = tls_handshake_failure(ssl_, error);
+  if (ERR_peek_error() == 0) {
+    failure_ = "closed by the other side during the handshake";
+    return Step::kClosed;
+  }
+  failure_ = tls_handshake_failure(ssl_, tls_error_text());
   return Step::kFailed;
 }
 
@@ -96,9 +99,23 @@ ssize_t TlsSession::write(const char* bytes, std::size_t n) {
   const int sent = SSL_write(ssl_, bytes, static_cast<int>(std::min<std::size_t>(n, INT_MAX)));
   if (sent > 0) return sent;
   const ssize_t result = failed(sent);
-  if (result != 0) return result;
-  errno = EPIPE;
+  if (result == 0) errno = EPIPE;
+  if (result == 0 || errno != EAGAIN) hear_why();
   return -1;
+}
+
+// The other side may have said why it closed: in TLS 1.3 a client hears only behind its handshake that its certificate is
+// not accepted, and by then its first bytes are on their way, which the kernel at the other end answers with a reset.
+void TlsSession::hear_why() {
+  if (!failure_.empty()) return;
+  const int error = errno;
+  char byte = 0;
+  ERR_clear_error();
+  if (SSL_peek(ssl_, &byte, 1) <= 0 && ERR_GET_LIB(ERR_peek_error()) == ERR_LIB_SSL) {
+    failure_ = tls_error_text();
+  }
+  ERR_clear_error();
+  errno = failure_.empty() ? error : EPROTO;
 }
 
 bool TlsSession::holds_input() const { return SSL_pending(ssl_) > 0; }
@@ -129,6 +146,10 @@ std::string Tls::configure(SSL_CTX* context) const {
   SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
   SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_IGNORE_UNEXPECTED_EOF);
   SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
+  // What a client may resume is in its ticket and not in our memory.
+  SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+  // A key with a passphrase is refused; OpenSSL would ask for it on the terminal.
+  SSL_CTX_set_default_passwd_cb(context, [](char*, int, int, void*) { return -1; });
   if (!options_.cert.empty()) {
     if (SSL_CTX_use_certificate_chain_file(context, options_.cert.c_str()) != 1) {
       return unusable("the certificate", options_.cert);

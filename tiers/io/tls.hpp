@@ -35,7 +35,7 @@ struct TlsOptions {
 // TLS 1.2 and newer, no renegotiation, no compression. Not for several threads at once.
 class TlsSession {
  public:
-  enum class Step : std::uint8_t { kDone, kWantRead, kWantWrite, kFailed };
+  enum class Step : std::uint8_t { kDone, kWantRead, kWantWrite, kClosed, kFailed };
 
   explicit TlsSession(ssl_st* ssl) : ssl_(ssl) {}
   ~TlsSession();
@@ -58,6 +58,7 @@ class TlsSession {
 
  private:
   ssize_t failed(int result);
+  void hear_why();
 
   ssl_st* ssl_;
   bool established_ = false;

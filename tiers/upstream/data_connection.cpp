@@ -15,6 +15,7 @@ namespace {
 constexpr std::int64_t kBackoffStepUs = 50'000;
 constexpr std::int64_t kBackoffMaxUs = 1'000'000;
 constexpr std::size_t kErrorLineMax = 64 * 1024;
+constexpr std::string_view kNoHandshake = "TLS: no answer to the handshake";
 
 }  // namespace
 
@@ -273,7 +274,10 @@ void DataConnection::expire_waiting(std::int64_t now_us) {
     waiting_.pop_front();
     counters_.timeouts.add();
     ++errors_;
-    fail(meta, "ERR nearcached: timeout: no connection to " + options_.endpoint.text(), false);
+    fail(meta,
+         "ERR nearcached: timeout: no connection to " + options_.endpoint.text() +
+             (stream_.handshaking() ? ": " + std::string(kNoHandshake) : ""),
+         false);
   }
 }
 
@@ -282,8 +286,9 @@ void DataConnection::tick(std::int64_t now_us) {
   expire_owed(now_us);
   if (state_ == State::kConnecting || state_ == State::kGreeting) {
     if (now_us - opened_us_ > options_.connect_timeout_us) {
+      const std::string_view what = stream_.handshaking() ? kNoHandshake : "connecting takes too long";
       stream_.close();
-      lost("connecting takes too long", false);
+      lost(what, false);
     }
     return;
   }
@@ -311,7 +316,7 @@ void DataConnection::lost(std::string_view what, bool refused) {
   ++failures_;
   ++errors_;
   retry_at_us_ = before == State::kReady ? now_us : now_us + std::min(kBackoffStepUs * failures_, kBackoffMaxUs);
-  const std::string text(what);
+  const std::string text = trouble_ = what;
   if (refused) {
     // The upstream does not take this identity: its own words are the answer, trying again is not.
     std::deque<Waiting> waiting;
@@ -352,7 +357,7 @@ void DataConnection::give_back(std::string_view what) {
   }
   if (announcer_) announcer_->lost();
   again_at_us_ = 0;
-  for (const Waiting& request : waiting) owner_.on_not_executed(*this, request.meta, request.bytes, no_connection(what));
+  for (const Waiting& request : waiting) owner_.on_not_executed(*this, request.meta, request.bytes, no_connection());
 }
 
 void DataConnection::give_back_request(const Pending& request, std::string_view bytes, bool left, bool broken,
@@ -366,19 +371,20 @@ void DataConnection::give_back_request(const Pending& request, std::string_view 
     if (unknown) meta.sink->on_outcome_unknown(meta.token, bytes);
   }
   if (broken) {
-    meta.sink->on_failure(meta.token, no_connection(what), true);
+    meta.sink->on_failure(meta.token, no_connection(), true);
   } else if (unknown) {
     meta.sink->on_failure(
         meta.token,
         "ERR nearcached: connection to " + node + " lost: " + std::string(what) + "; the command may have taken effect",
         false);
   } else {
-    owner_.on_not_executed(*this, meta, bytes, no_connection(what));
+    owner_.on_not_executed(*this, meta, bytes, no_connection());
   }
 }
 
-std::string DataConnection::no_connection(std::string_view what) const {
-  return "ERR nearcached: no connection to " + options_.endpoint.text() + ": " + std::string(what);
+std::string DataConnection::no_connection() const {
+  const std::string text = "ERR nearcached: no connection to " + options_.endpoint.text();
+  return trouble_.empty() ? text : text + ": " + trouble_;
 }
 
 }  // namespace nearcached::tiers::upstream

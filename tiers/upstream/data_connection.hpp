@@ -99,6 +99,8 @@ class DataConnection final : public io::StreamOwner {
   [[nodiscard]] bool takes(const RequestMeta& meta) const;
   // Why not: the error of the node, or that its channel is not known.
   [[nodiscard]] std::string why_not() const;
+  // The error of a request while there is no connection: what became of the last one.
+  [[nodiscard]] std::string no_connection() const;
   void send(const RequestMeta& meta, std::string_view bytes, std::int64_t now_us);
   void set_topology(const Topology& topology);
   // Before it is closed in peace, and nothing is sent any more.
@@ -152,7 +154,6 @@ class DataConnection final : public io::StreamOwner {
   void lost(std::string_view what, bool refused);
   void give_back(std::string_view what);
   void give_back_request(const Pending& request, std::string_view bytes, bool left, bool broken, std::string_view what);
-  [[nodiscard]] std::string no_connection(std::string_view what) const;
 
   // data_connection_announce.cpp
   void enqueue_write(const RequestMeta& meta, std::string_view bytes, std::int64_t now_us);
@@ -184,6 +185,7 @@ class DataConnection final : public io::StreamOwner {
   bool in_push_ = false;         // it is a push
   std::size_t greetings_left_ = 0;
   std::uint32_t failures_ = 0;  // in a row
+  std::string trouble_;         // what ended the last connection
   std::int64_t opened_us_ = 0;
   std::int64_t retry_at_us_ = 0;
   std::int64_t last_used_us_ = 0;

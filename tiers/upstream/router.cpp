@@ -112,8 +112,7 @@ void Router::send_on(DataConnection& connection, const RequestMeta& meta, std::s
   } else if (connection.available(now_us)) {
     connection.send(meta, bytes, now_us);
   } else {
-    wait(connection, meta, bytes, "ERR nearcached: no connection to " + connection.endpoint().text(), now_us,
-         connection.endpoint());
+    wait(connection, meta, bytes, connection.no_connection(), now_us, connection.endpoint());
   }
 }
 
