@@ -225,6 +225,7 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   // session_local.cpp: answered by this process.
   [[nodiscard]] bool local(const Command& command, const Args& args, std::string_view raw);
   [[nodiscard]] bool info(const Command& command, const Args& args, std::string_view raw);
+  [[nodiscard]] bool memory_doctor(const Command& command, const Args& args, std::string_view raw);
   void hello(const Args& args);
   template <class Sink>
   void write_hello(Sink& out) const;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "daemon/log.hpp"
+#include "daemon/memory_report.hpp"
 #include "daemon/session.hpp"
 #include "daemon/worker.hpp"
 #include "protocol/ascii_case.hpp"
@@ -67,6 +68,8 @@ bool Session::local(const Command& command, const Args& args, std::string_view r
     return client_pause(command, args);
   } else if (name == "monitor") {
     return monitor(args);
+  } else if (name == "memory|doctor") {
+    return memory_doctor(command, args, raw);
   } else if (name.starts_with("slowlog|")) {
     return slow_log(command, args);
   } else if (name.starts_with("latency|")) {
@@ -101,6 +104,17 @@ bool Session::info(const Command& command, const Args& args, std::string_view ra
     text += text.empty() ? "" : "\r\n";
     text += stats_info_section(shared_.stats());
   });
+  worker_.router().send(*lane_, request(command, make_token(number, 0), tiers::upstream::kNoSlot), raw, now_us_);
+  return true;
+}
+
+// The upstream's words, and behind them ours.
+bool Session::memory_doctor(const Command& command, const Args& args, std::string_view raw) {
+  worker_.positions().clear();
+  if (must_wait(args, tiers::upstream::kNoSlot)) return false;
+  const std::uint64_t number = open_place();
+  replies_.at(number).gather =
+      std::make_unique<Gather>(version_, [this](std::string& text) { text += "\n\n" + memory_report(shared_.stats()); });
   worker_.router().send(*lane_, request(command, make_token(number, 0), tiers::upstream::kNoSlot), raw, now_us_);
   return true;
 }

@@ -187,6 +187,7 @@ OVERRIDES = {
     "latency|history": ("kLocal", "kNone", OWN_LATENCY),
     "latency|latest": ("kLocal", "kNone", OWN_LATENCY),
     "latency|reset": ("kLocal", "kNone", OWN_LATENCY),
+    "memory|doctor": ("kLocal", "kNone", "the upstream's words, and behind them this process's"),
     "slowlog|get": ("kLocal", "kNone", OWN_LATENCY),
     "slowlog|len": ("kLocal", "kNone", OWN_LATENCY),
     "slowlog|reset": ("kLocal", "kNone", OWN_LATENCY),

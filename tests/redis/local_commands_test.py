@@ -232,6 +232,24 @@ class OwnSettings(Case):
         self.assertNotIn(b"hush-hush", b" ".join(reply))
 
 
+class MemoryDoctor(Case):
+    def test_speaks_of_this_process_behind_the_upstream(self):
+        theirs = server.call("MEMORY", "DOCTOR")
+        for protocol in (2, 3):
+            client = self.client(protocol=protocol)
+            report = client.call("MEMORY", "DOCTOR")
+            self.assertTrue(report.startswith(theirs))
+            self.assertIn(b"nearcached in front of it: L1 holds ", report[len(theirs):])
+            self.assert_error(client, "wrong number of arguments", "MEMORY", "DOCTOR", "x")
+
+    def test_other_memory_commands_are_the_upstreams(self):
+        client = self.client()
+        client.call("SET", "sized", "x" * 1000)
+        self.assertEqual(client.call("MEMORY", "USAGE", "sized", "SAMPLES", "0"), server.call("MEMORY", "USAGE", "sized"))
+        self.assertIsNone(client.call("MEMORY", "USAGE", "no-such-key"))
+        self.assertIn(b"peak.allocated", client.call("MEMORY", "STATS"))
+
+
 SLOW_MS = 30
 # Busy for so long by the server's own clock.
 SLOW_SCRIPT = ("local t = redis.call('TIME') local from = t[1] * 1000000 + t[2] repeat t = redis.call('TIME') "
