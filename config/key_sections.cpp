@@ -76,8 +76,8 @@ Key url_key() {
   key.path = "upstream.url";
   key.type = "URL";
   key.allowed =
-      "redis://[user:password@]host[:port][/database], redis+cluster://[user:password@]host[:port],..., the same with "
-      "rediss for TLS, or unix:/path";
+      "redis://[user:password@]host[:port][/database], redis+cluster://[user:password@]host[:port],..., "
+      "redis+sentinel://[user:password@]host[:port],.../master[/database], the same with rediss for TLS, or unix:/path";
   key.description = "The server or the cluster behind this sidecar. Required; the port is 6379 if none is given.";
   key.example = "redis+cluster://10.0.0.1:6379,10.0.0.2:6379";
   key.set = [](Settings& settings, const Value& value) -> Problem {
@@ -91,21 +91,22 @@ Key url_key() {
   return key;
 }
 
-Key password_key() {
+template <class Access>
+Key secret_key(std::string path, std::string description, Access access) {
   Key key;
-  key.path = "upstream.password";
+  key.path = std::move(path);
   key.type = "secret";
   key.allowed = "text, at most 4096 bytes";
-  key.description = "Overrides the URL's; excludes password_file, which is the better place.";
-  key.set = [](Settings& settings, const Value& value) -> Problem {
+  key.description = std::move(description);
+  key.set = [access](Settings& settings, const Value& value) -> Problem {
     std::string text;
     if (Problem problem = read_scalar(value, "text", text); !problem.text.empty()) return problem;
     if (text.size() > kTextMax) return {"the value is longer than 4KB", value.line};
-    settings.upstream.password = std::move(text);
+    access(settings) = std::move(text);
     return {};
   };
-  key.print = [](const Settings& settings) {
-    return Value::scalar(settings.upstream.password.empty() ? std::string{} : std::string(kRedacted));
+  key.print = [access](const Settings& settings) {
+    return Value::scalar(access(settings).empty() ? std::string{} : std::string(kRedacted));
   };
   return key;
 }
@@ -211,8 +212,19 @@ std::vector<Key> process_keys() {
   };
 }
 
-std::vector<Key> upstream_tls_keys() {
+std::vector<Key> upstream_access_keys() {
   return {
+      text_key(
+          "upstream.sentinel.username", "text, at most 4096 bytes, no control characters",
+          "What the sentinels of redis+sentinel:// ask for; the servers behind them get upstream.username.",
+          [](auto& s) -> auto& { return s.upstream.sentinel.username; }),
+      secret_key(
+          "upstream.sentinel.password", "The sentinels' password; excludes password_file, which is the better place.",
+          [](auto& s) -> auto& { return s.upstream.sentinel.password; }),
+      text_key(
+          "upstream.sentinel.password_file", "the path of a readable file, its first line the password",
+          "Where the sentinels' password is read from; excludes password.",
+          [](auto& s) -> auto& { return s.upstream.sentinel.password_file; }),
       text_key(
           "upstream.tls.ca", kPath, "The authorities that the upstream's certificate may be of; empty: the system's.",
           [](auto& s) -> auto& { return s.upstream.tls.ca; }),
@@ -243,7 +255,9 @@ std::vector<Key> upstream_keys() {
       text_key(
           "upstream.username", "text, at most 4096 bytes, no control characters", "Overrides the URL's.",
           [](auto& s) -> auto& { return s.upstream.username; }),
-      password_key(),
+      secret_key(
+          "upstream.password", "Overrides the URL's; excludes password_file, which is the better place.",
+          [](auto& s) -> auto& { return s.upstream.password; }),
       text_key(
           "upstream.password_file", "the path of a readable file, its first line the password",
           "Where the password is read from; excludes password.", [](auto& s) -> auto& { return s.upstream.password_file; }),
@@ -457,7 +471,7 @@ std::vector<Key> observation_keys() {
 
 std::vector<Key> make_schema() {
   std::vector<Key> keys;
-  for (auto* section : {process_keys, upstream_keys, upstream_tls_keys, l1_keys, coherence_keys, coherence_work_keys,
+  for (auto* section : {process_keys, upstream_keys, upstream_access_keys, l1_keys, coherence_keys, coherence_work_keys,
                         namespace_keys, limit_size_keys, limit_time_keys, slowlog_keys, observation_keys}) {
     std::vector<Key> part = section();
     std::move(part.begin(), part.end(), std::back_inserter(keys));

@@ -21,12 +21,13 @@ using std::chrono::milliseconds;
 // Where clients connect, or where the admin server listens: "HOST:PORT", "[::1]:PORT", "unix:PATH".
 using ListenAddress = tiers::upstream::Endpoint;
 
-enum class UpstreamKind : std::uint8_t { kServer, kCluster };
+enum class UpstreamKind : std::uint8_t { kServer, kCluster, kSentinel };
 
 struct UpstreamUrl {
   std::string text;  // as given, password included: never print it (redacted() does)
   UpstreamKind kind = UpstreamKind::kServer;
-  std::vector<tiers::upstream::Endpoint> endpoints;
+  std::vector<tiers::upstream::Endpoint> endpoints;  // of kSentinel: the sentinels
+  std::string master;                                // of kSentinel: its name there
   tiers::upstream::Credentials credentials;
   std::uint32_t database = 0;
   bool tls = false;
@@ -40,6 +41,13 @@ struct PinnedPool {
   milliseconds acquire_timeout{10'000};  // 1ms..10min
 };
 
+// What the sentinels themselves ask for; what the servers behind them ask for is in Upstream.
+struct SentinelAccess {
+  std::string username;
+  std::string password;       // redacted when printed
+  std::string password_file;  // its first line; excludes password
+};
+
 struct Upstream {
   UpstreamUrl url;                     // required
   std::string username;                // overrides the URL's
@@ -49,6 +57,7 @@ struct Upstream {
   milliseconds command_timeout{1000};  // 1ms..10min
   std::size_t pending_max = 100'000;   // requests in flight per upstream connection; above it readers of clients pause
   PinnedPool pinned_pool{};
+  SentinelAccess sentinel{};
   tiers::io::TlsOptions tls{};  // of rediss:// and rediss+cluster://
   bool swapdb_never = false;    // YAML: swapdb: unknown|never
 };

@@ -20,7 +20,7 @@ constexpr std::string_view kServerScheme = "redis://";
 constexpr std::string_view kClusterScheme = "redis+cluster://";
 constexpr std::string_view kPlain = "redis";
 constexpr std::string_view kSecure = "rediss";
-constexpr std::array<std::string_view, 2> kLaterSchemes{"redis+sentinel://", "rediss+sentinel://"};
+constexpr std::string_view kSentinelScheme = "redis+sentinel://";
 constexpr std::size_t kPasswordFileLineMax = 4096;
 
 int hex_digit(char c) {
@@ -77,7 +77,7 @@ std::string parse_hosts(std::string_view text, UpstreamUrl& url) {
   while (from <= text.size()) {
     const std::size_t comma = std::min(text.find(',', from), text.size());
     const std::string_view host = text.substr(from, comma - from);
-    const auto endpoint = parse_host_port(host, kRedisPort);
+    const auto endpoint = parse_host_port(host, url.kind == UpstreamKind::kSentinel ? kSentinelPort : kRedisPort);
     if (!endpoint) return "\"" + std::string(host) + "\" is not HOST, HOST:PORT or [IPV6]:PORT";
     if (std::find(url.endpoints.begin(), url.endpoints.end(), *endpoint) != url.endpoints.end()) {
       return address_text(*endpoint) + " is named twice";
@@ -87,7 +87,7 @@ std::string parse_hosts(std::string_view text, UpstreamUrl& url) {
     from = comma + 1;
   }
   if (url.kind == UpstreamKind::kServer && url.endpoints.size() > 1) {
-    return "redis:// names one server; several hosts are redis+cluster://";
+    return "redis:// names one server; several hosts are redis+cluster:// or redis+sentinel://";
   }
   return {};
 }
@@ -101,6 +101,18 @@ std::string parse_database(std::string_view text, UpstreamUrl& url) {
   }
   url.database = static_cast<std::uint32_t>(*number);
   return {};
+}
+
+// "master" or "master/database".
+std::string parse_master(std::string_view path, UpstreamUrl& url) {
+  const std::size_t slash = std::min(path.find('/'), path.size());
+  const auto name = percent_decode(path.substr(0, slash));
+  const bool fit = name && std::none_of(name->begin(), name->end(),
+                                        [](char c) { return static_cast<unsigned char>(c) <= ' ' || c == '\x7f'; });
+  if (!fit || name->empty())
+    return "the name of the master has to follow the sentinels: redis+sentinel://host:26379/mymaster";
+  url.master = *name;
+  return parse_database(path.substr(std::min(slash + 1, path.size())), url);
 }
 
 // What comes behind "scheme://".
@@ -120,13 +132,10 @@ std::string parse_rest(std::string_view rest, UpstreamUrl& url) {
     authority.remove_prefix(at + 1);
   }
   if (std::string problem = parse_hosts(authority, url); !problem.empty()) return problem;
-  return parse_database(path, url);
+  return url.kind == UpstreamKind::kSentinel ? parse_master(path, url) : parse_database(path, url);
 }
 
 std::string parse_into(std::string_view text, UpstreamUrl& url) {
-  for (const std::string_view later : kLaterSchemes) {
-    if (text.starts_with(later)) return std::string(later) + " is not supported yet";
-  }
   if (text.starts_with("unix:")) {
     const auto endpoint = parse_unix(text);
     if (!endpoint) return "what follows unix: is not a path of 1 to " + std::to_string(kUnixPathMax) + " bytes";
@@ -142,11 +151,15 @@ std::string parse_into(std::string_view text, UpstreamUrl& url) {
     url.kind = UpstreamKind::kCluster;
     return parse_rest(text.substr(kClusterScheme.size()), url);
   }
-  return "it does not begin with redis://, rediss://, redis+cluster://, rediss+cluster:// or unix:";
+  if (text.starts_with(kSentinelScheme)) {
+    url.kind = UpstreamKind::kSentinel;
+    return parse_rest(text.substr(kSentinelScheme.size()), url);
+  }
+  return "it does not begin with redis://, redis+cluster://, redis+sentinel://, the same with rediss, or unix:";
 }
 
-std::string read_first_line(const std::string& path) {
-  const std::string where = "upstream.password_file: \"" + path + "\" ";
+std::string read_first_line(const std::string& key, const std::string& path) {
+  const std::string where = key + ": \"" + path + "\" ";
   std::ifstream file(path, std::ios::binary);
   std::array<char, kPasswordFileLineMax + 2> buffer{};
   if (file) file.read(buffer.data(), buffer.size());
@@ -182,7 +195,8 @@ std::string redact_unparsed_url(std::string_view text) {
 std::string UpstreamUrl::redacted() const {
   if (endpoints.empty()) return {};
   if (endpoints.front().is_unix()) return address_text(endpoints.front());
-  std::string result(kind == UpstreamKind::kCluster ? kClusterScheme : kServerScheme);
+  constexpr std::string_view kSchemes[] = {kServerScheme, kClusterScheme, kSentinelScheme};
+  std::string result(kSchemes[static_cast<std::size_t>(kind)]);
   if (tls) result.insert(kPlain.size(), 1, 's');
   if (!credentials.empty()) {
     result += percent_encode(credentials.user);
@@ -193,6 +207,7 @@ std::string UpstreamUrl::redacted() const {
     if (&endpoint != &endpoints.front()) result += ",";
     result += address_text(endpoint);
   }
+  if (!master.empty()) result += "/" + percent_encode(master);
   if (database != 0) result += "/" + std::to_string(database);
   return result;
 }
@@ -201,8 +216,16 @@ Credentials resolved_credentials(const Upstream& upstream) {
   Credentials credentials = upstream.url.credentials;
   if (!upstream.username.empty()) credentials.user = upstream.username;
   if (!upstream.password.empty()) credentials.password = upstream.password;
-  if (!upstream.password_file.empty()) credentials.password = read_first_line(upstream.password_file);
+  if (!upstream.password_file.empty()) {
+    credentials.password = read_first_line("upstream.password_file", upstream.password_file);
+  }
   return credentials;
+}
+
+Credentials resolved_sentinel_credentials(const Upstream& upstream) {
+  const SentinelAccess& sentinel = upstream.sentinel;
+  if (sentinel.password_file.empty()) return {sentinel.username, sentinel.password};
+  return {sentinel.username, read_first_line("upstream.sentinel.password_file", sentinel.password_file)};
 }
 
 }  // namespace nearcached::config

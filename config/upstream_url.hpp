@@ -3,7 +3,9 @@
 //     redis://[user:password@]host[:port][/database]        one server
 //     redis+cluster://[user:password@]host[:port],...       a cluster; the hosts are seeds
 //     unix:/path                                            one server on this host
-//     rediss://..., rediss+cluster://...                    the same with TLS
+//     redis+sentinel://[user:password@]host[:port],.../master[/database]
+//                                                           the server that the sentinels at the hosts call by that name
+//     rediss://..., rediss+cluster://..., rediss+sentinel://...   the same with TLS
 //
 // Anything that does not fit into user or password as it is, is percent-encoded there ('/', '@' and '%' at least).
 #pragma once
@@ -17,6 +19,7 @@
 namespace nearcached::config {
 
 inline constexpr std::uint16_t kRedisPort = 6379;
+inline constexpr std::uint16_t kSentinelPort = 26379;
 inline constexpr std::size_t kSeedsMax = 64;
 inline constexpr std::string_view kRedacted = "<redacted>";
 
@@ -30,5 +33,7 @@ inline constexpr std::string_view kRedacted = "<redacted>";
 // upstream.password_file) win over the URL's. Reads the file each time, so that a rotated secret is found. Throws
 // ConfigError if the file can't be read, its first line is empty or longer than 4 KB.
 [[nodiscard]] tiers::upstream::Credentials resolved_credentials(const Upstream& upstream);
+// The same of upstream.sentinel, for the sentinels.
+[[nodiscard]] tiers::upstream::Credentials resolved_sentinel_credentials(const Upstream& upstream);
 
 }  // namespace nearcached::config

@@ -32,11 +32,19 @@ void check_upstream(const Configuration& configuration) {
     fail(configuration, "upstream.password", "upstream.password_file",
          "upstream.password: is given together with upstream.password_file; allowed: one of them");
   }
-  if (upstream.password_file.empty()) return;
+  if (!upstream.sentinel.password.empty() && !upstream.sentinel.password_file.empty()) {
+    fail(configuration, "upstream.sentinel.password", "upstream.sentinel.password_file",
+         "upstream.sentinel.password: is given together with upstream.sentinel.password_file; allowed: one of them");
+  }
   try {
     static_cast<void>(resolved_credentials(upstream));
   } catch (const ConfigError& error) {
     fail(configuration, "upstream.password_file", "", error.what());
+  }
+  try {
+    static_cast<void>(resolved_sentinel_credentials(upstream));
+  } catch (const ConfigError& error) {
+    fail(configuration, "upstream.sentinel.password_file", "", error.what());
   }
 }
 

@@ -156,6 +156,8 @@ App::App(const config::Settings& settings, const config::ContainerLimits& limits
   tiers::upstream::ControlPlaneOptions control;
   control.seeds = settings_.upstream.url.endpoints;
   control.cluster = settings_.upstream.url.kind == config::UpstreamKind::kCluster;
+  control.sentinel_master = settings_.upstream.url.master;
+  control.sentinel_credentials = config::resolved_sentinel_credentials(settings_.upstream);
   control.credentials = config::resolved_credentials(settings_.upstream);
   control.tls = certificates_.upstream();
   control.connect_timeout = settings_.upstream.connect_timeout;
@@ -185,7 +187,8 @@ App::~App() {
 WorkerOptions App::worker_options() {
   const config::Upstream& upstream = settings_.upstream;
   WorkerOptions options;
-  options.router.seeds = upstream.url.endpoints;
+  const bool found_later = upstream.url.kind == config::UpstreamKind::kSentinel;
+  options.router.seeds = found_later ? std::vector<tiers::upstream::Endpoint>(1) : upstream.url.endpoints;
   options.router.cluster = upstream.url.kind == config::UpstreamKind::kCluster;
   options.router.tls = certificates_.upstream();
   options.router.connect_timeout_us = upstream.connect_timeout.count() * 1000;

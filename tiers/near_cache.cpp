@@ -145,7 +145,7 @@ void NearCache::purge_everything() {
 std::size_t NearCache::apply_topology(const upstream::TopologyPtr& topology) {
   topology_version_.store(topology->version);
   std::size_t moved = 0;
-  if (topology_ && topology->cluster) {
+  if (topology_) {
     for (std::uint16_t slot = 0; slot < protocol::kSlotCount; ++slot) {
       const upstream::Endpoint* before = topology_->node_of(slot);
       const upstream::Endpoint* now = topology->node_of(slot);

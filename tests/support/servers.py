@@ -201,6 +201,7 @@ class RedisServer(Server):
         self.binary = binary or REDIS_SERVER
         self.password = password
         self.port = free_port()
+        self.first_args = []          # a configuration file and what must stand behind it
         self.public_port = self.port  # under which a cluster announces it
         self.args = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes" if appendonly else "no", *map(str, args)]
         if password is not None:
@@ -221,7 +222,7 @@ class RedisServer(Server):
     def start(self):
         if self.alive:
             raise ServerError(f"redis on {self.port} is already running")
-        self._spawn([self.binary, "--port", self.port, "--dir", self.directory, "--logfile", self.log_path, *self.args],
+        self._spawn([self.binary, *self.first_args, "--port", self.port, "--dir", self.directory, "--logfile", self.log_path, *self.args],
                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             wait_for(self._answers, START_TIMEOUT_S, f"redis on {self.port}")

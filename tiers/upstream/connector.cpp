@@ -22,6 +22,7 @@ Connector::~Connector() { *alive_ = false; }
 
 void Connector::open(std::uint32_t attempt) {
   ++round_;
+  if (!endpoint_.is_known()) return fail(kNoAddress);
   if (endpoint_.is_unix()) {
     const io::SocketAddress address = io::unix_address(endpoint_.host);
     if (address.length == 0) return fail(ENAMETOOLONG);
@@ -53,6 +54,7 @@ void Connector::fail(int error) {
 }
 
 std::string Connector::error_text(int error) const {
+  if (!endpoint_.is_known()) return "no master is known";
   if (error == kNoAddress) return "the name " + endpoint_.host + " has no address";
   return stream_.why(error);
 }

@@ -12,6 +12,7 @@ nearcached_library(nearcached_control
     credential_list.cpp
     node_ring.cpp
     refresh_schedule.cpp
+    sentinels.cpp
     topology_watch.cpp
   PUBLIC nearcached_topology nearcached_io
   PRIVATE Boost::headers PkgConfig::hiredis Threads::Threads)

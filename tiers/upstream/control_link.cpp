@@ -321,6 +321,11 @@ bool ControlLink::Impl::deliver_replies() {
       return false;
     }
     if (!whole) return true;
+    if (pending_.empty() && options_.on_push) {
+      options_.on_push(result.reply);
+      if (closed_) return false;
+      continue;
+    }
     if (pending_.empty()) {
       fail(LinkStatus::kMalformed, "a reply that nobody asked for");
       return false;

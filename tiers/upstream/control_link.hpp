@@ -39,6 +39,8 @@ struct LinkResult {
 // address gets an equal share of what is left, so that a black hole among them does not use up the time of the others).
 // command_timeout runs per request, from the moment it can be sent.
 //
+// Once subscribed, only messages are to come: nothing is asked on that link any more, they could not be told apart.
+//
 // Bounds: kRequestsMax requests at once, kReplyBytesMax and kReplyElementsMax per reply, kAddressesMax addresses of a name.
 //
 // Threading: of the loop's thread. A handler is never called from within request(), and never after the link was destroyed;
@@ -56,6 +58,8 @@ class ControlLink {
     const io::Tls* tls = nullptr;  // plain
     std::chrono::milliseconds connect_timeout{1000};
     std::chrono::milliseconds command_timeout{1000};
+    // What nobody asked for: messages of a subscription. Empty: it breaks the link.
+    std::function<void(const ControlReply&)> on_push{};
   };
   using Handler = std::function<void(LinkResult)>;
 

@@ -23,6 +23,10 @@ std::string verdict(const LinkResult& result, std::string_view question) {
   return "ERR nearcached: the upstream gave no answer to " + std::string(question) + " that can be understood";
 }
 
+Endpoint only_server(const ControlPlaneOptions& options) {
+  return options.sentinel_master.empty() ? options.seeds.front() : Endpoint();
+}
+
 }  // namespace
 
 // Members below `loop` are of its thread, until stop() has ended that.
@@ -30,7 +34,7 @@ struct ControlPlane::Impl {
   Impl(ControlPlaneOptions the_options, TopologyHandler on_topology)
       : options(std::move(the_options)),
         credentials(options.credentials),
-        ring(options.cluster ? options.seeds : std::vector<Endpoint>{options.seeds.front()}),
+        ring(options.cluster ? options.seeds : std::vector<Endpoint>{only_server(options)}),
         watch(loop, options, std::move(on_topology), credentials, ring),
         errands(std::in_place, loop, options, ring) {}
 

@@ -39,10 +39,12 @@ struct ControlEvent {
 };
 
 struct ControlPlaneOptions {
-  std::vector<Endpoint> seeds{};  // 1..n; without cluster only the first is used
+  std::vector<Endpoint> seeds{};  // 1..n; of one server only the first is used
   bool cluster = false;
-  Credentials credentials{};     // of the configuration; may be empty
-  const io::Tls* tls = nullptr;  // plain
+  std::string sentinel_master{};       // not empty: the seeds are sentinels, and this is what they call their master
+  Credentials sentinel_credentials{};  // of the sentinels themselves; may be empty
+  Credentials credentials{};           // of the configuration; may be empty
+  const io::Tls* tls = nullptr;        // plain
   std::chrono::milliseconds connect_timeout{1000};
   std::chrono::milliseconds command_timeout{1000};
   std::chrono::milliseconds poll_interval{1000};  // topology, jittered by 10 %
@@ -57,8 +59,10 @@ struct ControlPlaneOptions {
 // Topology: CLUSTER SLOTS of one node at a time (the node that answered last, else the next of known nodes and seeds), every
 // poll_interval and on request_refresh(). A node that answers with cluster_state:fail, with no slots, or with an older epoch
 // than one believed before, is not believed while another may be asked. A nil or empty host in CLUSTER SLOTS means "the
-// address you asked". Without cluster the snapshot is the one server, published at once; INFO server is polled. Where the
-// configured credentials are refused or missing (NOAUTH), those of learn_credentials() are tried.
+// address you asked". With sentinels the snapshot is the one server that a majority of them calls the master and that calls
+// itself one (ROLE); until there is one, a server without an address. Otherwise the snapshot is the one server, published at
+// once; INFO server is polled. Where the configured credentials are refused or missing (NOAUTH), those of
+// learn_credentials() are tried.
 //
 // Beside the one topology link, check_auth(), check_select() and command_info() use short-lived links: 64 at once, 1024 more
 // wait, what comes on top is refused. Each is over within 2 * connect_timeout + command_timeout, waiting included.

@@ -11,12 +11,17 @@
 
 namespace nearcached::tiers::upstream {
 
-// Where a server listens. `host` is an address, a name, or (with port 0) the path of a unix socket.
+// Where a server listens. `host` is an address, a name, or (with port 0) the path of a unix socket. Empty: it is not known
+// where, nobody can connect.
 struct Endpoint {
   std::string host;
   std::uint16_t port = 0;
   [[nodiscard]] bool is_unix() const { return port == 0; }
-  [[nodiscard]] std::string text() const { return is_unix() ? "unix:" + host : host + ":" + std::to_string(port); }
+  [[nodiscard]] bool is_known() const { return !host.empty(); }
+  [[nodiscard]] std::string text() const {
+    if (!is_known()) return "(no master is known)";
+    return is_unix() ? "unix:" + host : host + ":" + std::to_string(port);
+  }
   friend bool operator==(const Endpoint&, const Endpoint&) = default;
   friend auto operator<=>(const Endpoint&, const Endpoint&) = default;
 };

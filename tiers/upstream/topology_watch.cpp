@@ -43,7 +43,14 @@ TopologyWatch::TopologyWatch(ControlLoop& loop, const ControlPlaneOptions& optio
       credentials_(credentials),
       ring_(ring),
       schedule_(schedule_options(options), Clock::now()),
-      timer_(loop) {}
+      timer_(loop) {
+  if (options.cluster) return;
+  if (options.sentinel_master.empty()) {
+    server_ = options.seeds.front();
+  } else {
+    sentinels_ = std::make_unique<Sentinels>(loop, options, [this] { request_refresh(); });
+  }
+}
 
 void TopologyWatch::start() {
   if (!options_.cluster) publish_single_server();
@@ -53,9 +60,9 @@ void TopologyWatch::start() {
 void TopologyWatch::publish_single_server() {
   Topology topology;
   topology.version = current_ ? current_->version + 1 : 1;
-  topology.primaries = {options_.seeds.front()};
+  topology.primaries = {server_};
   topology.server_version = server_version_;
-  publish(std::move(topology), options_.seeds.front());
+  publish(std::move(topology), server_);
 }
 
 void TopologyWatch::request_refresh() {
@@ -75,9 +82,21 @@ void TopologyWatch::begin_round() {
   asked_for_ = schedule_.begin(now);
   changed_ = false;
   best_.reset();
-  nodes_ = options_.cluster ? ring_.order(now) : std::vector<Endpoint>{options_.seeds.front()};
+  nodes_ = options_.cluster ? ring_.order(now) : std::vector<Endpoint>{server_};
   node_ = 0;
-  ask_next_node();
+  sentinels_ ? ask_sentinels() : ask_next_node();
+}
+
+void TopologyWatch::ask_sentinels() {
+  sentinels_->ask([this](const std::optional<Endpoint>& master, const std::string& why) {
+    if (master) {
+      nodes_ = {*master};
+      return ask_next_node();
+    }
+    if (why != std::exchange(sentinels_trouble_, why)) report(ControlEvent::Kind::kNodeRefused, server_, why);
+    node_ = nodes_.size();
+    give_up_round();
+  });
 }
 
 void TopologyWatch::end_round(bool good) {
@@ -118,7 +137,7 @@ void TopologyWatch::open_link() {
 // The last of the questions is the one that the answer hangs on; a failure reaches whichever comes first.
 void TopologyWatch::send_questions() {
   const auto last = [this](LinkResult result) { on_reply(std::move(result)); };
-  if (!options_.cluster) return link_->request({"INFO", "server"}, last);
+  if (!options_.cluster && !sentinels_) return link_->request({"INFO", "server"}, last);
   if (!reused_link_) {
     link_->request({"INFO", "server"}, [this](LinkResult result) {
       if (result.status != LinkStatus::kOk) return on_link_failure(result);
@@ -126,6 +145,7 @@ void TopologyWatch::send_questions() {
       if (!version.empty()) server_version_ = std::move(version);
     });
   }
+  if (sentinels_) return link_->request({"ROLE"}, last);
   link_->request({"CLUSTER", "INFO"}, [this](LinkResult result) {
     if (result.status != LinkStatus::kOk) return on_link_failure(result);
     if (result.reply.is_text()) answer_.info = parse_cluster_info(result.reply.text);
@@ -148,7 +168,8 @@ void TopologyWatch::on_reply(LinkResult result) {
   } else if (credentials_.refused(attempts_[attempt_], answer_.auth_refusal)) {
     report(ControlEvent::Kind::kAuthRefused, answer_.endpoint, describe(attempts_[attempt_]) + ": " + answer_.auth_refusal);
   }
-  options_.cluster ? judge_slots(reply) : accept_server(reply);
+  if (options_.cluster) return judge_slots(reply);
+  sentinels_ ? accept_master(reply) : accept_server(reply);
 }
 
 void TopologyWatch::on_link_failure(const LinkResult& result) {
@@ -165,7 +186,7 @@ void TopologyWatch::on_credentials_refused(const ControlReply& reply) {
   }
   if (++attempt_ < attempts_.size()) return ask_with_credentials();
   // One server is all the topology there is: that INFO is not permitted hides no more than its version.
-  if (!options_.cluster && reply.error_code() == "NOPERM") return accept_server(reply);
+  if (!options_.cluster && reply.error_code() == "NOPERM") return sentinels_ ? take_master() : accept_server(reply);
   link_.reset();
   refuse_node(why);
 }
@@ -204,6 +225,24 @@ void TopologyWatch::accept_server(const ControlReply& reply) {
   ring_.answered(answer_.endpoint);
   last_good_ms_.store(to_ms(answer_.asked_at), std::memory_order_relaxed);
   if (current_->server_version != server_version_) publish_single_server();
+  end_round(true);
+}
+
+void TopologyWatch::accept_master(const ControlReply& role) {
+  const bool is_array = role.type == ControlReply::Type::kArray && !role.elements.empty();
+  const std::string what = is_array ? role.elements.front().text : "nothing that can be read";
+  if (what != "master") return refuse_node("its sentinels call it the master, its ROLE is " + what);
+  take_master();
+}
+
+void TopologyWatch::take_master() {
+  sentinels_trouble_.clear();
+  ring_.set_primaries({answer_.endpoint});
+  ring_.answered(answer_.endpoint);
+  last_good_ms_.store(to_ms(answer_.asked_at), std::memory_order_relaxed);
+  const bool changed = server_ != answer_.endpoint || current_->server_version != server_version_;
+  server_ = answer_.endpoint;
+  if (changed) publish_single_server();
   end_round(true);
 }
 

@@ -14,6 +14,7 @@
 #include "tiers/upstream/credential_list.hpp"
 #include "tiers/upstream/node_ring.hpp"
 #include "tiers/upstream/refresh_schedule.hpp"
+#include "tiers/upstream/sentinels.hpp"
 
 namespace nearcached::tiers::upstream {
 
@@ -30,6 +31,9 @@ namespace nearcached::tiers::upstream {
 // epoch. If all are like that the best of them is still taken (sidecar and cluster must not disagree for ever about a
 // cluster that was made anew with the same addresses, or that lost slots for good), but it counts as good only if its state
 // is ok.
+//
+// With sentinels a round begins with theirs, and the node it asks is the one they name: relied on if it calls itself a
+// master.
 //
 // What it is bad at: seeing two halves of a split at once; it believes the first node that says it is well.
 //
@@ -56,6 +60,9 @@ class TopologyWatch {
   };
 
   void publish_single_server();
+  void ask_sentinels();
+  void accept_master(const ControlReply& role);
+  void take_master();
   void wait();
   void begin_round();
   void end_round(bool good);
@@ -86,6 +93,9 @@ class TopologyWatch {
   std::shared_ptr<const Topology> current_;
   std::string server_version_;
   std::uint64_t believed_epoch_ = 0;
+  Endpoint server_;  // without cluster
+  std::unique_ptr<Sentinels> sentinels_;
+  std::string sentinels_trouble_;
   bool lost_ = false;
   std::atomic<std::int64_t> last_good_ms_{-1};
 

@@ -157,9 +157,8 @@ TEST_CASE("errors of --set name the key but no secret") {
 
 TEST_CASE("upstream URLs that are refused name the flag and keep the password") {
   CHECK_THAT(
-      error_of({"--upstream", "redis+sentinel://u:s3cret@h/m"}),
-      StartsWith("--upstream: upstream.url: \"redis+sentinel://<redacted>@h/m\": redis+sentinel:// is not supported yet; "
-                 "allowed: redis://"));
+      error_of({"--upstream", "redis+sentinel://u:s3cret@h"}),
+      StartsWith("--upstream: upstream.url: \"redis+sentinel://<redacted>@h\": the name of the master has to follow"));
 }
 
 TEST_CASE("no arguments at all, not even a name, is no crash") {

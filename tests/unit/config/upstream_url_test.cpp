@@ -66,8 +66,20 @@ TEST_CASE("user and password are percent-decoded, and only they") {
   CHECK_THAT(problem_of("redis://h%41"), Contains("is not HOST"));
 }
 
-TEST_CASE("schemes of later versions are refused by name") {
-  CHECK(problem_of("redis+sentinel://h/mymaster") == "redis+sentinel:// is not supported yet");
+TEST_CASE("sentinels are followed by the name of their master, and perhaps a database") {
+  const UpstreamUrl url = parsed("redis+sentinel://u:p@a,b:1,[::1]/my%2Dmaster/3");
+  CHECK(url.kind == UpstreamKind::kSentinel);
+  CHECK(url.endpoints == std::vector<Endpoint>{{"a", 26379}, {"b", 1}, {"::1", 26379}});
+  CHECK(url.master == "my-master");
+  CHECK(url.database == 3);
+  CHECK(url.redacted() == "redis+sentinel://u:<redacted>@a:26379,b:1,[::1]:26379/my-master/3");
+  CHECK(parsed("rediss+sentinel://h/m").tls);
+  CHECK(parsed("redis+sentinel://h/m").database == 0);
+  for (const char* text : {"redis+sentinel://h", "redis+sentinel://h/", "redis+sentinel://h/a%20b", "redis+sentinel://h/%",
+                           "redis+sentinel://h//1"}) {
+    CHECK_THAT(problem_of(text), Contains("the name of the master has to follow"));
+  }
+  CHECK_THAT(problem_of("redis+sentinel://h/m/x"), Contains("not the number of a database"));
 }
 
 TEST_CASE("rediss is redis with TLS") {

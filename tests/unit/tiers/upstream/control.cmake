@@ -5,4 +5,5 @@ nearcached_test(control_unit LABEL unit
     credential_list_test.cpp
     node_ring_test.cpp
     refresh_schedule_test.cpp
+    sentinels_test.cpp
   LIBRARIES nearcached_control)
