@@ -466,6 +466,15 @@ class Pause(Case):
             self.assertEqual([client.read() for _ in range(3)], [b"PONG", b"OK", b"1"])
         self.assertGreaterEqual(time.monotonic() - paused, 0.2)
 
+    def test_is_no_idleness(self):
+        with Sidecar(server.url, {"limits.idle_timeout": "1s"}) as impatient:
+            pauser, writer = (impatient.client(timeout=PATIENCE_S) for _ in range(2))
+            self.assertEqual(pauser.call("CLIENT", "PAUSE", "3500", "WRITE"), b"OK")
+            writer.send("SET", "k", "v")
+            self.assertEqual(writer.read(), b"OK")
+            pauser.close()
+            writer.close()
+
     def test_is_not_made_shorter_by_a_second_one(self):
         pauser, writer = self.client(), self.client()
         pauser.pipeline([("CLIENT", "PAUSE", "600000", "WRITE"), ("CLIENT", "PAUSE", "1", "WRITE")])
