@@ -105,6 +105,13 @@ void check_tls(const Configuration& configuration) {
   };
   check_pair("tls", settings.tls);
   check_pair("upstream.tls", settings.upstream.tls);
+  const tiers::io::TlsOptions& up = settings.upstream.tls;
+  const bool up_given = !up.cert.empty() || !up.ca.empty() || !up.server_name.empty();
+  if (up_given && !settings.upstream.url.tls) {
+    fail(configuration, "upstream.url", "",
+         "upstream.tls: is given, but upstream.url is not one of TLS; allowed: rediss in place of redis there, or no "
+         "upstream.tls");
+  }
   if (!settings.listen_tls.empty() && settings.tls.cert.empty()) {
     fail(configuration, "listen", "", "listen: rediss:// needs tls.cert and tls.key, which are not given");
   }

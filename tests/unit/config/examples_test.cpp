@@ -28,7 +28,7 @@ TEST_CASE("every example is a valid configuration of a small container") {
     CHECK_NOTHROW(resolve(configuration.settings, limits, configuration.origins));
     ++examples;
   }
-  CHECK(examples == 4);
+  CHECK(examples == 5);
 }
 
 TEST_CASE("minimal.yaml sets the upstream and nothing else") {

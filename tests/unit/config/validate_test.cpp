@@ -80,6 +80,27 @@ TEST_CASE("every mode goes with every ttl, and but for bus with a bus or none") 
   }
 }
 
+TEST_CASE("what TLS needs is given together") {
+  CHECK_THAT(error_of("listen: 'rediss://a:1'"), StartsWith("n.yaml:2: listen: rediss:// needs tls.cert and tls.key"));
+  CHECK_THAT(error_of("tls: { cert: /c }"), StartsWith("n.yaml:2: tls.cert: is given without tls.key"));
+  CHECK_THAT(error_of("tls: { key: /k }"), StartsWith("n.yaml:2: tls.key: is given without tls.cert"));
+  CHECK_THAT(error_of("tls: { client_auth: optional }"), StartsWith("n.yaml:2: tls.client_auth: needs tls.ca"));
+  CHECK(error_of("listen: 'rediss://a:1'\ntls: { cert: /c, key: /k, ca: /a, client_auth: required }").empty());
+  CHECK_THAT(error_of("listen: 'rediss://127.0.0.1:9180'\ntls: { cert: /c, key: /k }"),
+             StartsWith("n.yaml:2: admin.listen: "));
+}
+
+TEST_CASE("TLS that was meant for the upstream is not left out in silence") {
+  for (const char* given : {"ca: /a", "server_name: h", "cert: /c, key: /k"}) {
+    CAPTURE(given);
+    const std::string tls = "  tls: { " + std::string(given) + " }\n";
+    CHECK_THAT(error_of_upstream(tls), StartsWith("n.yaml:2: upstream.tls: is given, but upstream.url is not one of TLS"));
+    Configuration configuration;
+    load_text(configuration, "upstream:\n  url: 'rediss://h'\n" + tls, "n.yaml");
+    CHECK_NOTHROW(validate(configuration));
+  }
+}
+
 TEST_CASE("clients and admin have addresses of their own") {
   CHECK_THAT(error_of("listen: [ 'a:1', '[::1]:9180' ]\nadmin:\n  listen: '[::1]:9180'\n"),
              Equals("n.yaml:4: admin.listen: \"[::1]:9180\" is in listen too; allowed: an address of its own, or off"));
