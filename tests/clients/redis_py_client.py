@@ -130,6 +130,26 @@ def a_lost_connection_is_made_anew():
     assert client.get(key("k")) == "v"
 
 
+def the_process_tells_of_its_clients_and_slow_commands():
+    client = connect(client_name="teller")
+    me = client.client_id()
+    assert [line["name"] for line in client.client_list(client_id=[str(me)])] == ["teller"]
+    assert client.client_info()["id"] == me
+    client.slowlog_reset()
+    client.eval("local t = redis.call('TIME') local from = t[1] * 1000000 + t[2] "
+                "repeat t = redis.call('TIME') until t[1] * 1000000 + t[2] - from > 30000", 0)
+    slow = client.slowlog_get()[0]
+    assert slow["command"].startswith(b"EVAL ") and slow["duration"] >= 30000, slow
+    assert client.slowlog_len() >= 1
+    assert client.client_pause(1) and client.client_unpause()
+    with client.monitor() as monitor:
+        connect().set(key("monitored"), "a b")
+        seen = monitor.next_command()
+        while "monitored" not in seen["command"]:
+            seen = monitor.next_command()
+        assert seen["command"] == f"SET {key('monitored')} a b" and seen["db"] == 0, seen
+
+
 def main():
     failed = 0
     cases = [value for value in globals().values() if callable(value) and getattr(value, "__module__", "") == "__main__"

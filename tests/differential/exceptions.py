@@ -21,6 +21,7 @@ SAME_KIND = {  # only the type of the reply is compared
     "slowlog|get": "durations",
     "slowlog|len": "durations",
     "latency|latest": "durations",
+    "latency|reset": "durations: how many kinds of slow commands there were",
 }
 
 NEAR = {  # integers may be this far apart, wherever they stand in the reply
