@@ -11,15 +11,15 @@ namespace nearcached::protocol {
 
 // What the sidecar does with a command. One decided class per command and subcommand; the dispatcher switches on it.
 enum class Handling : std::uint8_t {
-  kLocal,       // answered by this process: PING, HELLO, CLIENT ID ...
+  kLocal,       // answered by this process: PING, HELLO, CLIENT ID, SLOWLOG ...
   kCachedRead,  // a read of one key that L1 may answer: see `caching`
   kForward,     // has keys of one slot: the client's bytes go to that slot's node
   kSplit,       // keys of several slots: one part per slot, merged as `merge` says (MGET MSET DEL UNLINK EXISTS TOUCH)
   kFanOut,      // to every primary, merged as `merge` says (DBSIZE, FLUSHALL, KEYS, SCRIPT LOAD ...)
   kAnyNode,     // has no keys: any node will do
-  kPinned,      // needs a connection of its own: MULTI, WATCH, SUBSCRIBE, MONITOR, blocking commands
+  kPinned,      // needs a connection of its own: MULTI, WATCH, SUBSCRIBE, blocking commands
   kDenied,      // would take the upstream away from everybody (SHUTDOWN, REPLICAOF, DEBUG, CLUSTER's changing subcommands)
-                // or change what others share (READONLY, ASKING, CLIENT KILL)
+                // or change what others share (READONLY, ASKING, CLIENT UNBLOCK)
 };
 
 // How the parts of a split or fanned-out command become one reply (Redis's response_policy tips).
