@@ -1,9 +1,9 @@
 'use strict';
 const assert = require('node:assert/strict');
 const { Queue, Worker, QueueEvents, FlowProducer } = require('bullmq');
-const { test, run, eventually, host, port } = require('./cases.js');
+const { test, run, eventually, address } = require('./cases.js');
 
-const connection = { host, port, maxRetriesPerRequest: null };
+const connection = { ...address, maxRetriesPerRequest: null };
 const prefix = '{bull}';
 
 async function using(name, process, options, body) {

@@ -1,12 +1,21 @@
 // What the scripts share: cases that run one after the other, each with a bound, and lines that clients_test.py reads.
 //     node SCRIPT.js HOST PORT MODE      MODE: plain (one server), cluster (a cluster behind)
+// With TLS_CA in the environment, the path of an authority's certificate, clients connect under TLS.
 'use strict';
+
+const fs = require('node:fs');
 
 const PATIENCE_MS = 20000;
 
 exports.host = process.argv[2];
 exports.port = Number(process.argv[3]);
 exports.mode = process.argv[4];
+
+// Where to connect, as ioredis and as node-redis have it.
+const { host, port } = exports;
+const ca = process.env.TLS_CA && fs.readFileSync(process.env.TLS_CA);
+exports.address = ca ? { host, port, tls: { ca } } : { host, port };
+exports.socket = ca ? { host, port, tls: true, ca } : { host, port };
 
 const cases = [];
 exports.test = (name, run) => cases.push({ name, run });

@@ -1,4 +1,4 @@
-"""Clients and applications that nobody here wrote, unchanged, through the sidecar: before one server and before a cluster.
+"""Clients and applications that nobody here wrote, unchanged, through the sidecar: before one server, before a cluster, and under TLS.
 
     clients_test.py debian|npm
 
@@ -18,7 +18,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "redis"))
-from system import BINARY, Cluster, RedisServer, Sidecar  # noqa: E402
+from system import BINARY, Cluster, RedisServer, Sidecar, free_port  # noqa: E402
+from certificates import Authority, TlsRedisServer  # noqa: E402
 
 SCRIPTS = {
     "debian": ["redis_py_client.py"],
@@ -59,10 +60,10 @@ def no_packages():
 class Clients:
     """Of a kind of upstream: each script runs as a test of its own."""
 
-    def run_script(self, name, address, mode):
+    def run_script(self, name, address, mode, **variables):
         host, _, port = address.rpartition(":")
         command = ["node"] if name.endswith(".js") else ["/usr/bin/python3"]
-        environment = {**os.environ, "NODE_PATH": str(PACKAGES / "node_modules"), "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = {**os.environ, "NODE_PATH": str(PACKAGES / "node_modules"), "PYTHONDONTWRITEBYTECODE": "1", **variables}
         result = subprocess.run([*command, str(HERE / name), host, port, mode], capture_output=True, text=True,
                                 timeout=SCRIPT_BOUND_S, env=environment, stdin=subprocess.DEVNULL)
         passed = len(re.findall(r"^ok ", result.stdout, re.MULTILINE))
@@ -109,6 +110,24 @@ class BeforeACluster(Clients, unittest.TestCase):
         self.run_script(name, self.sidecar.address, "cluster")
 
 
+class UnderTls(Clients, unittest.TestCase):
+    """The client's connection and those to the server."""
+
+    @classmethod
+    def setUpClass(cls):
+        authority = Authority()
+        pair = authority.issue("sidecar")
+        cls.ca = str(authority.cert)
+        cls.upstream = TlsRedisServer(authority)
+        cls.address = f"127.0.0.1:{free_port()}"
+        cls.sidecar = Sidecar(cls.upstream.url, {"tls.cert": pair.cert, "tls.key": pair.key, "upstream.tls.ca": cls.ca},
+                              args=["--listen", f"rediss://{cls.address}"])
+        cls.sidecar.wait_caching()
+
+    def check(self, name):
+        self.run_script(name, self.address, "plain", TLS_CA=self.ca)
+
+
 class CommandLine(unittest.TestCase):
     """redis-cli, typed into."""
 
@@ -144,7 +163,7 @@ class CommandLine(unittest.TestCase):
 
 
 def add_tests(part):
-    for kind in (BeforeOneServer, BeforeACluster):
+    for kind in (BeforeOneServer, BeforeACluster, UnderTls):
         for name in SCRIPTS[part]:
             setattr(kind, f"test_{name.split('.')[0]}", lambda self, name=name: self.check(name))
 

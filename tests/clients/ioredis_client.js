@@ -3,9 +3,9 @@
 
 const assert = require('node:assert/strict');
 const Redis = require('ioredis');
-const { test, run, eventually, host, port, mode } = require('./cases.js');
+const { test, run, eventually, address, mode } = require('./cases.js');
 
-const connect = (options = {}) => new Redis({ host, port, ...options });
+const connect = (options = {}) => new Redis({ ...address, ...options });
 const key = (name) => `{ioredis}:${name}`;
 
 async function using(options, body) {

@@ -3,7 +3,7 @@
 
 const assert = require('node:assert/strict');
 const { createClient, createClientPool, defineScript, WatchError } = require('redis');
-const { test, run, eventually, host, port } = require('./cases.js');
+const { test, run, eventually, socket } = require('./cases.js');
 
 const scripts = {
   addTo: defineScript({
@@ -18,7 +18,7 @@ const scripts = {
 };
 
 async function using(RESP, body) {
-  const client = createClient({ RESP, socket: { host, port }, scripts });
+  const client = createClient({ RESP, socket, scripts });
   client.on('error', () => {});
   await client.connect();
   try {
@@ -101,7 +101,7 @@ for (const RESP of [2, 3]) {
   }));
 
   test(named('a pool of connections'), async () => {
-    const pool = createClientPool({ RESP, socket: { host, port } }, { maximum: 5 });
+    const pool = createClientPool({ RESP, socket }, { maximum: 5 });
     pool.on('error', () => {});
     await pool.connect();
     await pool.del(key('count'));

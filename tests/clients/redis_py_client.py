@@ -1,8 +1,11 @@
 """redis-py as an application uses it: https://github.com/redis/redis-py
 
     redis_py_client.py HOST PORT MODE
+
+With TLS_CA in the environment, the path of an authority's certificate, it connects under TLS.
 """
 
+import os
 import sys
 import threading
 import time
@@ -12,10 +15,11 @@ import redis
 
 HOST, PORT = sys.argv[1], int(sys.argv[2])
 PATIENCE_S = 20
+TLS = {"ssl": True, "ssl_ca_certs": os.environ["TLS_CA"]} if "TLS_CA" in os.environ else {}
 
 
 def connect(**options):
-    return redis.Redis(HOST, PORT, socket_timeout=PATIENCE_S, decode_responses=True, **options)
+    return redis.Redis(HOST, PORT, socket_timeout=PATIENCE_S, decode_responses=True, **TLS, **options)
 
 
 def key(name):

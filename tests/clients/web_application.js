@@ -8,10 +8,10 @@ const { RedisStore } = require('connect-redis');
 const { RateLimiterRedis } = require('rate-limiter-flexible');
 const { createClient } = require('redis');
 const Redis = require('ioredis');
-const { test, run, eventually, host, port } = require('./cases.js');
+const { test, run, eventually, address, socket } = require('./cases.js');
 
 async function using(body) {
-  const client = createClient({ socket: { host, port } });
+  const client = createClient({ socket });
   client.on('error', () => {});
   await client.connect();
   try {
@@ -66,7 +66,7 @@ test('a session store lists, counts and clears', () => using(async (client) => {
 }));
 
 test('a rate limiter lets through what it should and blocks the rest', async () => {
-  const storeClient = new Redis({ host, port, enableOfflineQueue: false, lazyConnect: true });
+  const storeClient = new Redis({ ...address, enableOfflineQueue: false, lazyConnect: true });
   await storeClient.connect();
   const limiter = new RateLimiterRedis({ storeClient, keyPrefix: 'limit', points: 5, duration: 1 });
   await limiter.delete('1.2.3.4');

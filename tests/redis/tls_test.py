@@ -185,6 +185,12 @@ class Clients(unittest.TestCase):
             tls_client(self.sidecar, context)
         self.sidecar.wait_for_log("client_closed.*(unsupported protocol|version)")
 
+    def test_redis_cli_is_served(self):
+        host, _, port = self.sidecar.tls_address.rpartition(":")
+        done = subprocess.run(["redis-cli", "-h", host, "-p", port, "--tls", "--cacert", authority.cert], input="SET cli 1\nGET cli\n",
+                              capture_output=True, text=True, timeout=PATIENCE_S, check=True)
+        self.assertEqual(done.stdout, "OK\n1\n")
+
     def test_the_plain_listener_beside_it_stays_plain(self):
         self.assertEqual(self.sidecar.call("PING"), b"PONG")
         with self.assertRaises((OSError, ssl.SSLError)):
