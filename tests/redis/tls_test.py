@@ -12,7 +12,7 @@ import unittest
 import warnings
 
 from system import (BINARY, PATIENCE_S, Client, RedisServer, ReplyError, Sidecar, encode, eventually, free_port, main)
-from certificates import Authority, TlsCluster, TlsRedisServer
+from certificates import Authority, TlsCluster, TlsRedisServer, TlsSentinelSet
 import servers
 
 servers.require("openssl")
@@ -500,6 +500,18 @@ class Upstream(unittest.TestCase):
         sidecar = self.sidecar(cluster, ca=authority.cert)
         sidecar.wait_caching(links=3)
         self.exercise(sidecar, Owners(cluster))
+
+    def test_sentinels(self):
+        one = TlsSentinelSet(authority)
+        self.addCleanup(one.close)
+        sidecar = self.sidecar(one, ca=authority.cert)
+        with sidecar.client() as client:
+            eventually(lambda: answer_of(client, "SET", "k", "1") == b"OK", "a write to the master")
+            old = one.master
+            one.sentinels[0].call("SENTINEL", "FAILOVER", one.name)
+            new = one.wait_master_but(old)
+            eventually(lambda: answer_of(client, "SET", "k", "2") == b"OK" and new.call("GET", "k") == b"2",
+                       "a write to the new master")
 
     def test_tls_on_both_sides(self):
         server = self.server(client_auth=True)

@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 from resp import Client
+from sentinel_set import SentinelSet
 from servers import Cluster, RedisServer, ServerError
 
 SUBJECT_ALTERNATIVES = "IP:127.0.0.1,DNS:localhost"
@@ -76,12 +77,13 @@ class TlsRedisServer(RedisServer):
     def __init__(self, authority, pair=None, client_auth=False, args=(), **options):
         self.authority = authority
         self.pair = pair or authority.issue("redis")
-        options_of_tls = ["--port", 0, "--tls-cert-file", self.pair.cert, "--tls-key-file", self.pair.key,
-                          "--tls-ca-cert-file", authority.cert, "--tls-auth-clients", "yes" if client_auth else "no"]
+        self.tls_options = ["--port", 0, "--tls-cert-file", self.pair.cert, "--tls-key-file", self.pair.key,
+                            "--tls-replication", "yes", "--tls-ca-cert-file", authority.cert,
+                            "--tls-auth-clients", "yes" if client_auth else "no"]
         self._context = authority.client_context(self.pair)
         self._context.check_hostname = False
         self._context.verify_mode = ssl.CERT_NONE  # its certificate may be one that nobody is to believe
-        super().__init__(args=[*options_of_tls, *args], **options)
+        super().__init__(args=[*self.tls_options, *args], **options)
 
     def start(self):
         if "--tls-port" not in self.args:
@@ -107,6 +109,22 @@ class TlsCluster(Cluster):
 
     def cli(self, *args, timeout=60):
         return super().cli(*args, "--tls", "--cacert", self._authority.cert, timeout=timeout)
+
+    @property
+    def url(self):
+        return super().url.replace("redis+", "rediss+", 1)
+
+
+class TlsSentinelSet(SentinelSet):
+    """Master, replicas and sentinels speak TLS, to each other too."""
+
+    def __init__(self, authority, **options):
+        self._authority = authority
+        self._pair = authority.issue("of-sentinels")
+        super().__init__(**options)
+
+    def _make_server(self, **options):
+        return TlsRedisServer(self._authority, self._pair, **options)
 
     @property
     def url(self):

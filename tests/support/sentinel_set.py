@@ -12,10 +12,10 @@ class SentinelSet:
         self.name, self.password, self.sentinel_password = name, password, sentinel_password
         self.servers, self.sentinels = [], []
         try:
-            self.servers.append(RedisServer(args=["--repl-diskless-sync-delay", 0], password=password))
+            self.servers.append(self._make_server(args=["--repl-diskless-sync-delay", 0], password=password))
             for _ in range(replicas):
-                self.servers.append(RedisServer(args=["--repl-diskless-sync-delay", 0, "--replicaof", "127.0.0.1",
-                                                      self.servers[0].port], password=password))
+                master = ["--replicaof", "127.0.0.1", self.servers[0].port]
+                self.servers.append(self._make_server(args=["--repl-diskless-sync-delay", 0, *master], password=password))
             wait_for(lambda: self.servers[0].info("replication")["connected_slaves"] == str(replicas), START_TIMEOUT_S,
                      "the replicas")
             for _ in range(sentinels):
@@ -25,8 +25,12 @@ class SentinelSet:
             self.close()
             raise
 
+    @staticmethod
+    def _make_server(**options):
+        return RedisServer(**options)
+
     def _sentinel(self, port, quorum):
-        one = RedisServer(start=False)
+        one = self._make_server(start=False)
         config = one.directory / "sentinel.conf"
         lines = [f"sentinel monitor {self.name} 127.0.0.1 {port} {quorum}",
                  f"sentinel down-after-milliseconds {self.name} {DOWN_AFTER_MS}",
@@ -38,7 +42,7 @@ class SentinelSet:
         config.write_text("\n".join(lines) + "\n")
         one.password = self.sentinel_password
         one.first_args = [config, "--sentinel"]
-        one.args = ["--bind", "127.0.0.1"]
+        one.args = ["--bind", "127.0.0.1", *one.tls_options]
         return one.start()
 
     def _complete(self, replicas, sentinels):

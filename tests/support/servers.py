@@ -195,6 +195,7 @@ class RedisServer(Server):
     """One redis-server. `args` are further options: ["--maxmemory", "10mb"]. start() after kill() restarts it in place."""
 
     name = "redis"
+    tls_options = ()  # of a subclass
 
     def __init__(self, args=(), binary=None, start=True, appendonly=False, password=None):
         super().__init__()
