@@ -7,6 +7,7 @@
 #include "config/key_types.hpp"
 #include "config/namespaces.hpp"
 #include "config/upstream_url.hpp"
+#include "config/users.hpp"
 
 namespace nearcached::config {
 namespace {
@@ -385,7 +386,24 @@ std::vector<Key> coherence_work_keys() {
   };
 }
 
+Key deny_commands_key() {
+  Key key;
+  key.path = "security.deny_commands";
+  key.type = "list";
+  key.allowed = "up to 256 names of commands, \"container|subcommand\" for one of a container";
+  key.description =
+      "What nobody may do from here, whatever the upstream's ACL says; [] leaves it all to that. The default is what would "
+      "take the upstream away from everybody.";
+  key.text_form = TextForm::kYaml;
+  key.set = [](Settings& settings, const Value& value) -> Problem {
+    return read_texts(value, settings.security.deny_commands);
+  };
+  key.print = [](const Settings& settings) { return print_texts(settings.security.deny_commands); };
+  return key;
+}
+
 std::vector<Key> namespace_keys() { return {namespaces_key()}; }
+std::vector<Key> security_keys() { return {deny_commands_key(), users_key()}; }
 
 std::vector<Key> limit_size_keys() {
   return {
@@ -472,7 +490,7 @@ std::vector<Key> observation_keys() {
 std::vector<Key> make_schema() {
   std::vector<Key> keys;
   for (auto* section : {process_keys, upstream_keys, upstream_access_keys, l1_keys, coherence_keys, coherence_work_keys,
-                        namespace_keys, limit_size_keys, limit_time_keys, slowlog_keys, observation_keys}) {
+                        namespace_keys, security_keys, limit_size_keys, limit_time_keys, slowlog_keys, observation_keys}) {
     std::vector<Key> part = section();
     std::move(part.begin(), part.end(), std::back_inserter(keys));
   }

@@ -97,6 +97,44 @@ struct Namespace {
   std::optional<milliseconds> l1_ttl;
 };
 
+// Somebody whom the sidecar itself lets in. What is not allowed is denied; commands of scripts are the upstream's to allow.
+struct User {
+  std::string name;
+  bool nopass = false;
+  std::vector<std::string> password_hashes;  // SHA-256, hexadecimal
+  std::vector<std::string> password_files;   // first line: a password
+  std::vector<std::string> commands;         // "+@all", "-@dangerous", "+get", "-config|set": the last that fits decides
+  std::vector<std::string> keys;             // patterns; "%R~pattern": only to be read
+  std::vector<std::string> channels;         // patterns
+  bool read_only = false;
+  std::string upstream_username;  // who this user is there; empty with the passwords: as the sidecar
+  std::string upstream_password;
+  std::string upstream_password_file;
+};
+
+struct Security {
+  // "name" or "container|subcommand": refused to everybody, whatever the upstream would say.
+  std::vector<std::string> deny_commands{"cluster|addslots",
+                                         "cluster|addslotsrange",
+                                         "cluster|bumpepoch",
+                                         "cluster|delslots",
+                                         "cluster|delslotsrange",
+                                         "cluster|failover",
+                                         "cluster|flushslots",
+                                         "cluster|forget",
+                                         "cluster|meet",
+                                         "cluster|replicate",
+                                         "cluster|reset",
+                                         "cluster|saveconfig",
+                                         "cluster|set-config-epoch",
+                                         "cluster|setslot",
+                                         "debug",
+                                         "failover",
+                                         "replicaof",
+                                         "shutdown",
+                                         "slaveof"};
+};
+
 struct Limits {
   std::size_t clients = 10'000;
   std::size_t args = 1024 * 1024;
@@ -145,6 +183,8 @@ struct Settings {
   L1 l1;
   Coherence coherence;
   std::vector<Namespace> namespaces;
+  Security security;
+  std::vector<User> users;  // none: AUTH is the upstream's to judge
   Limits limits;
   Slowlog slowlog;
   Admin admin;

@@ -222,6 +222,21 @@ Credentials resolved_credentials(const Upstream& upstream) {
   return credentials;
 }
 
+Credentials resolved_credentials(const User& user, const Upstream& upstream) {
+  const std::string key = "users: " + user.name + ": upstream_password_file";
+  Credentials credentials{user.upstream_username, user.upstream_password};
+  if (!user.upstream_password_file.empty()) credentials.password = read_first_line(key, user.upstream_password_file);
+  return credentials.empty() ? resolved_credentials(upstream) : credentials;
+}
+
+std::vector<std::string> resolved_passwords(const User& user) {
+  std::vector<std::string> passwords;
+  for (const std::string& path : user.password_files) {
+    passwords.push_back(read_first_line("users: " + user.name + ": password_files", path));
+  }
+  return passwords;
+}
+
 Credentials resolved_sentinel_credentials(const Upstream& upstream) {
   const SentinelAccess& sentinel = upstream.sentinel;
   if (sentinel.password_file.empty()) return {sentinel.username, sentinel.password};

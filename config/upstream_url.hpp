@@ -33,6 +33,10 @@ inline constexpr std::string_view kRedacted = "<redacted>";
 // upstream.password_file) win over the URL's. Reads the file each time, so that a rotated secret is found. Throws
 // ConfigError if the file can't be read, its first line is empty or longer than 4 KB.
 [[nodiscard]] tiers::upstream::Credentials resolved_credentials(const Upstream& upstream);
+// Of a user of `users`: who it is to the upstream.
+[[nodiscard]] tiers::upstream::Credentials resolved_credentials(const User& user, const Upstream& upstream);
+// The passwords of its password_files.
+[[nodiscard]] std::vector<std::string> resolved_passwords(const User& user);
 // The same of upstream.sentinel, for the sentinels.
 [[nodiscard]] tiers::upstream::Credentials resolved_sentinel_credentials(const Upstream& upstream);
 

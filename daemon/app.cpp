@@ -140,6 +140,7 @@ class App::Signals final : public tiers::io::EventHandler {
 App::App(const config::Settings& settings, const config::ContainerLimits& limits)
     : settings_(settings),
       certificates_(settings_),
+      access_(settings_),
       started_us_(tiers::io::boot_us()),
       started_unix_ms_(unix_ms()),
       bus_publisher_(random_id()),
@@ -166,7 +167,8 @@ App::App(const config::Settings& settings, const config::ContainerLimits& limits
   control_ = std::make_unique<tiers::upstream::ControlPlane>(
       control, [this](const tiers::upstream::TopologyPtr& topology) { on_topology(topology); });
   shared_.reset(new Shared{settings_, request_limits(settings_.limits), cache_, identities_, *control_, resolver_,
-                           [this] { return collect(); }, certificates_.listeners(), publishes(settings_.coherence)});
+                           [this] { return collect(); }, access_, certificates_.listeners(),
+                           publishes(settings_.coherence)});
   shared_->pinned_budget.max = settings_.upstream.pinned_pool.max;
   for (std::uint32_t i = 0; i < settings_.threads; ++i) {
     workers_.push_back(std::make_unique<Worker>(i, *shared_, worker_options()));

@@ -9,6 +9,7 @@
 #include "config/config_error.hpp"
 #include "config/container_limits.hpp"
 #include "config/print.hpp"
+#include "daemon/access.hpp"
 #include "daemon/app.hpp"
 #include "daemon/certificates.hpp"
 #include "daemon/log.hpp"
@@ -78,6 +79,7 @@ int main(int argc, char** argv) {
     }
     if (line.action == Action::kCheck) {
       const nearcached::daemon::Certificates usable(line.settings);
+      const nearcached::daemon::Access understood(line.settings);
       std::puts("configuration is valid");
       return 0;
     }

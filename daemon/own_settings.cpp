@@ -16,20 +16,21 @@ using protocol::ascii_lower;
 constexpr std::size_t kPatternMax = 256;
 
 // `at` stands behind '['; moves behind the class. A class that does not end ends with the pattern.
-bool class_contains(std::string_view pattern, std::size_t& at, char c) {
+template <class Fold>
+bool class_contains(std::string_view pattern, std::size_t& at, char c, Fold fold) {
   const bool negated = at < pattern.size() && pattern[at] == '^';
   if (negated) ++at;
   bool found = false;
   while (at < pattern.size() && pattern[at] != ']') {
     if (pattern[at] == '\\' && at + 1 < pattern.size()) {
-      found |= ascii_lower(pattern[++at]) == c;
+      found |= fold(pattern[++at]) == c;
       ++at;
     } else if (at + 2 < pattern.size() && pattern[at + 1] == '-') {
-      const auto [low, high] = std::minmax({ascii_lower(pattern[at]), ascii_lower(pattern[at + 2])});
+      const auto [low, high] = std::minmax({fold(pattern[at]), fold(pattern[at + 2])});
       found |= c >= low && c <= high;
       at += 3;
     } else {
-      found |= ascii_lower(pattern[at++]) == c;
+      found |= fold(pattern[at++]) == c;
     }
   }
   if (at < pattern.size()) ++at;
@@ -37,17 +38,19 @@ bool class_contains(std::string_view pattern, std::size_t& at, char c) {
 }
 
 // One character of the pattern that is not '*'; moves behind it.
-bool step_matches(std::string_view pattern, std::size_t& at, char c) {
+template <class Fold>
+bool step_matches(std::string_view pattern, std::size_t& at, char c, Fold fold) {
   const char wanted = pattern[at++];
   if (wanted == '?') return true;
-  if (wanted == '[') return class_contains(pattern, at, c);
-  if (wanted == '\\' && at < pattern.size()) return ascii_lower(pattern[at++]) == c;
-  return ascii_lower(wanted) == c;
+  if (wanted == '[') return class_contains(pattern, at, c, fold);
+  if (wanted == '\\' && at < pattern.size()) return fold(pattern[at++]) == c;
+  return fold(wanted) == c;
 }
 
 }  // namespace
 
-bool glob_matches(std::string_view pattern, std::string_view text) {
+bool glob_matches(std::string_view pattern, std::string_view text, Letters letters) {
+  const auto fold = [letters](char c) { return letters == Letters::kAlike ? ascii_lower(c) : c; };
   std::size_t at = 0;
   std::size_t star = std::string_view::npos;  // behind the last '*', and what it has taken up to
   std::size_t taken = 0;
@@ -58,7 +61,7 @@ bool glob_matches(std::string_view pattern, std::string_view text) {
       continue;
     }
     std::size_t next = at;
-    if (at < pattern.size() && step_matches(pattern, next, ascii_lower(text[i]))) {
+    if (at < pattern.size() && step_matches(pattern, next, fold(text[i]), fold)) {
       at = next;
       ++i;
       continue;

@@ -13,8 +13,10 @@ namespace nearcached::daemon {
 // In front of every setting's path: "nearcached.l1.max_bytes".
 inline constexpr std::string_view kSettingPrefix = "nearcached.";
 
-// Redis's glob (*, ?, [a-z], [^a], \x), ASCII case ignored. Steps are bounded by the product of the lengths.
-[[nodiscard]] bool glob_matches(std::string_view pattern, std::string_view text);
+enum class Letters : std::uint8_t { kAlike, kDiffer };  // of both cases
+
+// Redis's glob (*, ?, [a-z], [^a], \x). Steps are bounded by the product of the lengths.
+[[nodiscard]] bool glob_matches(std::string_view pattern, std::string_view text, Letters letters = Letters::kAlike);
 
 // The upstream's whole reply to CONFIG GET, and behind it each setting whose name one of the patterns matches, once; secrets
 // redacted. An error, or what is no list of pairs, is returned as it is.

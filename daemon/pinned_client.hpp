@@ -70,6 +70,8 @@ class PinnedClient final : public tiers::upstream::PinnedOwner {
   // The client waits for something that may never come: it is not idle, and its going must be seen.
   [[nodiscard]] bool waits() const { return blocked_ || subscribed(); }
   [[nodiscard]] bool blocked() const { return blocked_; }
+  // A command behind MULTI that is not queued: EXEC will abort.
+  void refuse_queued(std::string_view error);
   [[nodiscard]] bool queueing() const { return transaction_ && transaction_->queueing; }
   [[nodiscard]] std::size_t watching() const { return transaction_ ? transaction_->watched : 0; }
   [[nodiscard]] std::size_t channels() const { return subscriptions_ ? subscriptions_->names[kChannels].size() : 0; }
@@ -159,7 +161,6 @@ class PinnedClient final : public tiers::upstream::PinnedOwner {
   void send_exec();
   void begin_on(tiers::upstream::PinnedConnection& connection);
   void note_keys(const Command& command, const Args& args);
-  void refuse_queued(std::string_view error);
   void on_queued_reply(std::uint64_t token, std::string_view line);
   void on_exec_reply(std::uint64_t token, std::string_view bytes, bool last);
   void restart_exec();

@@ -45,6 +45,7 @@ Session::Session(Worker& worker, Shared& shared, int fd, bool tls)
       local_address_(tiers::io::local_name(fd)),
       connected_us_(now_us_) {
   ++identity_->clients;
+  if (shared.access.initial() != nullptr) become_initial();
   stream_.adopt(fd, tls ? shared.listener_tls->session({}) : nullptr);
 }
 

@@ -71,6 +71,8 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   [[nodiscard]] std::size_t heap_bytes() const { return queued_bytes_ + parser_.memory_bytes() + trail_.memory_bytes(); }
   [[nodiscard]] std::int64_t last_active_us() const { return now_us_; }
   [[nodiscard]] bool idle() const;
+  // Says why, if the command is not for this client.
+  [[nodiscard]] bool refused(const protocol::Command& command, const std::vector<std::string_view>& args);
   [[nodiscard]] bool is_open() const { return stream_.is_open(); }
   [[nodiscard]] bool handshaking() const { return stream_.handshaking(); }
   // What others do, if this client monitors.
@@ -236,6 +238,9 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   void reset();
   // Asks the upstream; `then` runs if it agrees, with the place that the reply goes to.
   void authenticate(tiers::upstream::Credentials credentials, std::function<void(std::uint64_t)> then);
+  void authenticate_here(const tiers::upstream::Credentials& credentials, const std::function<void(std::uint64_t)>& then);
+  // Whoever a client is before AUTH.
+  void become_initial();
   void become(const tiers::upstream::IdentityPtr& identity, protocol::RespVersion version);
 
   // session_client.cpp: about the clients of all workers, and about settings. False as above.
@@ -280,6 +285,7 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   protocol::RequestParser parser_;
   tiers::upstream::Router::Lane* lane_;
   tiers::upstream::IdentityPtr identity_;
+  const LocalUser* user_ = nullptr;  // of the configuration's users; nobody: there are none, or it has not said who it is
   protocol::RespVersion version_ = protocol::RespVersion::kResp2;
 
   tiers::io::Ring<Place> replies_;

@@ -55,7 +55,7 @@ ClientFacts Session::facts() {
   client.reply_bytes = queued_bytes_;
   client.command = last_command_;
   const std::string& user = identity_->credentials.user;
-  client.user = user.empty() ? "default" : user;
+  client.user = user_ != nullptr ? user_->name : user.empty() ? "default" : user;
   client.library_name = library_name_;
   client.library_version = library_version_;
   client.protocol = version_ == RespVersion::kResp3 ? 3 : 2;

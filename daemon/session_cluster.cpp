@@ -160,6 +160,7 @@ bool Session::near_upstream(const Args& args) {
     if (const Command* sub = protocol::find_subcommand(*command, inner[1])) command = sub;
   }
   if (command == nullptr) command = &kUnknown;
+  if (refused(*command, inner)) return true;
   const bool asks = command->name == "info" || command->name == "ping";
   if (command->handling == Handling::kDenied) {
     answer_error("NOPERM nearcached: '" + std::string(command->name) + "' is not passed on to the upstream");

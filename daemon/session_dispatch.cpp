@@ -119,7 +119,27 @@ bool Session::dispatch_known(const Command& command, const Args& args, std::stri
   return take(command, args, [&] { return carry_out(command, args, raw); });
 }
 
+// The deny list, and what the user may do. In a transaction what is refused aborts it.
+bool Session::refused(const Command& command, const Args& args) {
+  std::string error;
+  if (shared_.access.denied(command)) {
+    error =
+        "NOPERM nearcached: '" + std::string(command.name) + "' is not passed on to the upstream (security.deny_commands)";
+  } else if (shared_.access.has_users()) {
+    error = shared_.access.refusal(user_, command, args, worker_.positions());
+  }
+  if (error.empty()) return false;
+  if (pinned_ && pinned_->queueing()) {
+    pinned_->refuse_queued(error);
+  } else {
+    answer_error(error);
+  }
+  worker_.counters().commands[static_cast<std::size_t>(CommandClass::kRefused)].add();
+  return true;
+}
+
 bool Session::carry_out(const Command& command, const Args& args, std::string_view raw) {
+  if (refused(command, args)) return true;
   if (pinned_ || (command.handling != Handling::kCachedRead && protocol::needs_own_connection(command, args))) {
     if (!pinned_) pinned_ = std::make_unique<PinnedClient>(*this, worker_);
     const PinnedClient::Taken taken = pinned_->dispatch(command, args, raw);
@@ -151,6 +171,10 @@ bool Session::dispatch_shared(const Command& command, const Args& args, std::str
       case Handling::kFanOut: taken = fan_out(command, args, raw); break;
       case Handling::kForward: taken = forward(command, args, raw); break;
       case Handling::kAnyNode:
+        if (user_ != nullptr && command.name == "acl|whoami") {
+          answer([this](auto& out) { protocol::append_bulk(out, user_->name); });
+          break;
+        }
         taken = command.name == "config|get" ? config_get(args, raw) : forward(command, args, raw);
         break;
       case Handling::kPinned:
@@ -174,7 +198,7 @@ bool Session::dispatch_unknown(const Args& args, std::string_view raw) {
   }
   if (protocol::equal_ignoring_case(args[0], kNearUpstream.name)) {
     last_command_ = kNearUpstream.name;
-    return take(kNearUpstream, args, [&] { return near_upstream(args); });
+    return take(kNearUpstream, args, [&] { return refused(kNearUpstream, args) || near_upstream(args); });
   }
   const bool no_command = args[0].find('|') != args[0].npos;
   const Worker::Learned learned = no_command ? Worker::Learned{true, nullptr} : worker_.learned(args[0], now_us_);
@@ -184,7 +208,7 @@ bool Session::dispatch_unknown(const Args& args, std::string_view raw) {
     // now, what it changed is unknown.
     static constexpr Command kUnknown{"unknown", -1, protocol::kFlagWrite, Handling::kAnyNode, Merge::kNone, 0, 0, 0,
                                       {},        {}};
-    if (pinned_) return dispatch_known(kUnknown, args, raw);
+    if (pinned_ || shared_.access.has_users()) return dispatch_known(kUnknown, args, raw);
     if (held_by_pause(kUnknown)) return false;
     if (!forward(kUnknown, args, raw)) return false;
     worker_.counters().commands[static_cast<std::size_t>(CommandClass::kUnknown)].add();

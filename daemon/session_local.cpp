@@ -174,6 +174,12 @@ void Session::hello(const Args& args) {
     answer_error("ERR Client names cannot contain spaces, newlines or special characters.");
     return;
   }
+  if (!credentials && shared_.access.has_users() && user_ == nullptr) {
+    answer_error(
+        "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> "
+        "option can be used to authenticate the client and select the RESP protocol version at the same time");
+    return;
+  }
   if (!credentials) {
     if (name) name_ = *name;
     become(identity_, version);
@@ -200,7 +206,30 @@ void Session::auth(const Args& args) {
   authenticate(std::move(credentials), [this](std::uint64_t number) { emit(number, "+OK\r\n"); });
 }
 
+void Session::authenticate_here(const Credentials& credentials, const std::function<void(std::uint64_t)>& then) {
+  const LocalUser* user =
+      shared_.access.authenticate(credentials.user.empty() ? "default" : credentials.user, credentials.password);
+  if (user == nullptr) {
+    answer_error("WRONGPASS invalid username-password pair or user is disabled.");
+    return;
+  }
+  const tiers::upstream::IdentityPtr identity = shared_.identities.obtain(user->upstream, identity_->database);
+  if (!identity) {
+    answer_error(kTooManyIdentities);
+    return;
+  }
+  user_ = user;
+  become(identity, version_);
+  const std::uint64_t number = open_place();
+  then(number);
+  finish(number);
+}
+
 void Session::authenticate(Credentials credentials, std::function<void(std::uint64_t)> then) {
+  if (shared_.access.has_users()) {
+    authenticate_here(credentials, then);
+    return;
+  }
   const std::uint64_t number = open_place();
   stall_ = Stall::kAsked;
   ++outside_;
@@ -239,12 +268,27 @@ void Session::become(const tiers::upstream::IdentityPtr& identity, RespVersion v
   lane_ = &worker_.router().attach(identity_, version_);
 }
 
+// A user without a password may be somebody else to the upstream than the sidecar is.
+void Session::become_initial() {
+  tiers::upstream::IdentityPtr identity = shared_.identities.configured();
+  user_ = shared_.access.initial();
+  if (user_ != nullptr) {
+    const auto own = shared_.identities.obtain(user_->upstream, identity->database);
+    if (own) {
+      identity = own;
+    } else {
+      user_ = nullptr;
+    }
+  }
+  become(identity, RespVersion::kResp2);
+}
+
 void Session::reset() {
   leave_monitor();
   if (pinned_) pinned_->reset();
   replies_wanted_ = Replies::kOn;
   name_.clear();
-  become(shared_.identities.configured(), RespVersion::kResp2);
+  become_initial();
   answer([](auto& out) { protocol::append_simple(out, "RESET"); });
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "config/settings.hpp"
+#include "daemon/access.hpp"
 #include "daemon/client_pause.hpp"
 #include "daemon/command_latency.hpp"
 #include "daemon/monitor.hpp"
@@ -33,6 +34,7 @@ struct Shared {
   tiers::upstream::ControlPlane& control;
   tiers::io::Resolver& resolver;
   StatsSource stats;
+  const Access& access;
   const tiers::io::Tls* listener_tls = nullptr;  // of clients that come over listen_tls
   const bool publishes = false;                  // peers may hear of writes over the bus: each is published
   tiers::upstream::PinnedBudget pinned_budget{};

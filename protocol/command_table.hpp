@@ -18,8 +18,7 @@ enum class Handling : std::uint8_t {
   kFanOut,      // to every primary, merged as `merge` says (DBSIZE, FLUSHALL, KEYS, SCRIPT LOAD ...)
   kAnyNode,     // has no keys: any node will do
   kPinned,      // needs a connection of its own: MULTI, WATCH, SUBSCRIBE, blocking commands
-  kDenied,      // would take the upstream away from everybody (SHUTDOWN, REPLICAOF, DEBUG, CLUSTER's changing subcommands)
-                // or change what others share (READONLY, ASKING, CLIENT UNBLOCK)
+  kDenied,      // would change what others share (PSYNC, READONLY, ASKING); what else nobody may do says the configuration
 };
 
 // How the parts of a split or fanned-out command become one reply (Redis's response_policy tips).
@@ -99,6 +98,12 @@ struct KeySpec {
   bool incomplete = false;        // the specification does not give all keys
 };
 
+// The categories of Redis's ACL, without '@'.
+inline constexpr std::string_view kCategories[] = {
+    "keyspace", "read",   "write",       "set",       "sortedset",  "list",        "hash",
+    "string",   "bitmap", "hyperloglog", "geo",       "stream",     "pubsub",      "admin",
+    "fast",     "slow",   "blocking",    "dangerous", "connection", "transaction", "scripting"};
+
 struct Command {
   std::string_view name;    // lower case; a subcommand is "client|id"
   std::int16_t arity = 0;   // as Redis counts: with the name; negative: at least
@@ -113,6 +118,7 @@ struct Command {
   KeyGrammar key_grammar = KeyGrammar::kSpecs;
   Caching caching = Caching::kNever;
   Resp2Form resp2_form = Resp2Form::kPlain;
+  std::uint32_t categories = 0;  // of ACL CAT: bits by place in kCategories
 
   [[nodiscard]] bool has(CommandFlag flag) const { return (flags & flag) != 0; }
   [[nodiscard]] bool arity_fits(std::size_t args) const {

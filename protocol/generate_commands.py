@@ -156,6 +156,10 @@ TRANSACTION = "transaction state lives in a connection"
 OWN_SUBSCRIBERS = "a node tells of its own subscribers only"
 ALL_NODES = "without a tip, but only the same setting on every node makes sense behind one address"
 
+DEBUGGER = "can stop or crash the upstream"
+# With these reasons: what the default of security.deny_commands names.
+DENIED_BY_DEFAULT = {UPSTREAM_ROLE, CLUSTER_SHAPE, DEBUGGER}
+
 # name: (handling, merge, reason). Wins over every rule.
 OVERRIDES = {
     "auth": ("kLocal", "kNone", "checked with the upstream, chooses the identity of this session"),
@@ -206,29 +210,29 @@ OVERRIDES = {
     "asking": ("kDenied", "kNone", CLUSTER_CLIENT),
     "readonly": ("kDenied", "kNone", CLUSTER_CLIENT),
     "readwrite": ("kDenied", "kNone", CLUSTER_CLIENT),
-    "debug": ("kDenied", "kNone", "can stop or crash the upstream"),
-    "failover": ("kDenied", "kNone", UPSTREAM_ROLE),
+    "debug": ("kAnyNode", "kNone", DEBUGGER),
+    "failover": ("kAnyNode", "kNone", UPSTREAM_ROLE),
     "psync": ("kDenied", "kNone", "turns its connection into a replica's"),
     "replconf": ("kDenied", "kNone", "turns its connection into a replica's"),
-    "replicaof": ("kDenied", "kNone", UPSTREAM_ROLE),
+    "replicaof": ("kAnyNode", "kNone", UPSTREAM_ROLE),
     "script|debug": ("kDenied", "kNone", "turns its connection into a debugger's, and can stop the upstream"),
-    "shutdown": ("kDenied", "kNone", UPSTREAM_ROLE),
-    "slaveof": ("kDenied", "kNone", UPSTREAM_ROLE),
+    "shutdown": ("kAnyNode", "kNone", UPSTREAM_ROLE),
+    "slaveof": ("kAnyNode", "kNone", UPSTREAM_ROLE),
     "sync": ("kDenied", "kNone", "turns its connection into a replica's"),
-    "cluster|addslots": ("kDenied", "kNone", CLUSTER_SHAPE),
-    "cluster|addslotsrange": ("kDenied", "kNone", CLUSTER_SHAPE),
-    "cluster|bumpepoch": ("kDenied", "kNone", CLUSTER_SHAPE),
-    "cluster|delslots": ("kDenied", "kNone", CLUSTER_SHAPE),
-    "cluster|delslotsrange": ("kDenied", "kNone", CLUSTER_SHAPE),
-    "cluster|failover": ("kDenied", "kNone", CLUSTER_SHAPE),
-    "cluster|flushslots": ("kDenied", "kNone", CLUSTER_SHAPE),
-    "cluster|forget": ("kDenied", "kNone", CLUSTER_SHAPE),
-    "cluster|meet": ("kDenied", "kNone", CLUSTER_SHAPE),
-    "cluster|replicate": ("kDenied", "kNone", CLUSTER_SHAPE),
-    "cluster|reset": ("kDenied", "kNone", CLUSTER_SHAPE),
-    "cluster|saveconfig": ("kDenied", "kNone", CLUSTER_SHAPE),
-    "cluster|set-config-epoch": ("kDenied", "kNone", CLUSTER_SHAPE),
-    "cluster|setslot": ("kDenied", "kNone", CLUSTER_SHAPE),
+    "cluster|addslots": ("kAnyNode", "kNone", CLUSTER_SHAPE),
+    "cluster|addslotsrange": ("kAnyNode", "kNone", CLUSTER_SHAPE),
+    "cluster|bumpepoch": ("kAnyNode", "kNone", CLUSTER_SHAPE),
+    "cluster|delslots": ("kAnyNode", "kNone", CLUSTER_SHAPE),
+    "cluster|delslotsrange": ("kAnyNode", "kNone", CLUSTER_SHAPE),
+    "cluster|failover": ("kAnyNode", "kNone", CLUSTER_SHAPE),
+    "cluster|flushslots": ("kAnyNode", "kNone", CLUSTER_SHAPE),
+    "cluster|forget": ("kAnyNode", "kNone", CLUSTER_SHAPE),
+    "cluster|meet": ("kAnyNode", "kNone", CLUSTER_SHAPE),
+    "cluster|replicate": ("kAnyNode", "kNone", CLUSTER_SHAPE),
+    "cluster|reset": ("kAnyNode", "kNone", CLUSTER_SHAPE),
+    "cluster|saveconfig": ("kAnyNode", "kNone", CLUSTER_SHAPE),
+    "cluster|set-config-epoch": ("kAnyNode", "kNone", CLUSTER_SHAPE),
+    "cluster|setslot": ("kAnyNode", "kNone", CLUSTER_SHAPE),
 
     "acl|deluser": ("kFanOut", "kAllSucceeded", ALL_NODES),
     "acl|load": ("kFanOut", "kAllSucceeded", ALL_NODES),
@@ -371,19 +375,20 @@ def read_commands(client):
     for name, (arity, flags) in NEWER_SUBCOMMANDS.items():
         siblings = by_name[name.partition("|")[0]]["subcommands"]
         if all(sibling["name"] != name for sibling in siblings):
-            siblings.append({"name": name, "arity": arity, "flags": flags, "first": 0, "last": 0, "step": 0,
+            siblings.append({"name": name, "arity": arity, "flags": flags, "categories": ["slow", "connection"], "first": 0, "last": 0, "step": 0,
                              "tips": {}, "specs": [], "subcommands": []})
             siblings.sort(key=lambda command: command["name"])
     return sorted(commands, key=lambda command: command["name"])
 
 
 def to_command(raw):
-    name, arity, flags, first, last, step, _categories, tips, specs, subcommands = raw
+    name, arity, flags, first, last, step, categories, tips, specs, subcommands = raw
     pairs = [tip.decode().partition(":") for tip in tips]
     return {
         "name": name.decode().lower(),
         "arity": arity,
         "flags": [flag.decode() for flag in flags],
+        "categories": [category.decode().removeprefix("@") for category in categories],
         "first": first,
         "last": last,
         "step": step,
@@ -446,6 +451,9 @@ FLAGS = {
     "fast": "kFlagFast",
     "no_mandatory_keys": "kFlagNoMandatoryKeys",
 }
+# The order of protocol::kCategories.
+CATEGORIES = ("keyspace read write set sortedset list hash string bitmap hyperloglog geo stream pubsub admin fast slow blocking "
+              "dangerous connection transaction scripting").split()
 OWN_FLAGS = (
     (MAY_REPLICATE, "kFlagMayReplicate"),
     (BLOCKS_BY_OPTION, "kFlagBlocksByOption"),
@@ -514,6 +522,8 @@ def document(commands):
 def document_row(command):
     name = command["name"]
     handling, merge = decide(command)
+    if name in OVERRIDES and OVERRIDES[name][2] in DENIED_BY_DEFAULT:
+        return f"| {title(name)} | refused | {OVERRIDES[name][2]}; `security.deny_commands` can allow it, then to one node |"
     reason = OVERRIDES[name][2] if name in OVERRIDES else CACHED_READS[name][2] if name in CACHED_READS else NOT_CACHED.get(name, "")
     if name in BLOCKS_BY_OPTION:
         reason = f"with {BLOCKS_BY_OPTION[name]} on a connection of its own"
@@ -583,12 +593,9 @@ def row(command, specs):
         specs.get(tuple(command["specs"]), "{}"),
         camel(command["name"]) + "Subcommands" if command["subcommands"] else "{}",
     ]
-    grammar = KEY_GRAMMAR.get(command["name"])
-    if command["name"] in CACHED_READS:
-        caching, form, _reason = CACHED_READS[command["name"]]
-        fields += [f"KeyGrammar::{grammar or 'kSpecs'}", f"Caching::{caching}", f"Resp2Form::{form}"]
-    elif grammar:
-        fields.append(f"KeyGrammar::{grammar}")
+    caching, form, _reason = CACHED_READS.get(command["name"], ("kNever", PLAIN, ""))
+    fields += [f"KeyGrammar::{KEY_GRAMMAR.get(command['name'], 'kSpecs')}", f"Caching::{caching}", f"Resp2Form::{form}",
+               hex(sum(1 << CATEGORIES.index(category) for category in command["categories"]))]
     return wrap("    {", fields)
 
 

@@ -58,7 +58,8 @@ Sidecar::Sidecar(World& world, int number)
       number_(number),
       settings_(make_settings(world)),
       cache_(cache_options(world)),
-      identities_(settings_.limits.identities, {}, 0) {
+      identities_(settings_.limits.identities, {}, 0),
+      access_(settings_) {
   world_.building = number;
   world_.kernel.set_building(number);
   tiers::upstream::ControlPlaneOptions control;
@@ -76,6 +77,7 @@ Sidecar::Sidecar(World& world, int number)
                                    *control_,
                                    resolver_,
                                    [] { return daemon::StatsSnapshot(); },
+                                   access_,
                                    nullptr,
                                    publishes(world)});
   for (std::uint32_t i = 0; i < settings_.threads; ++i) {

@@ -41,6 +41,7 @@ class Sidecar {
   tiers::coherence::BusViews bus_views_;
   tiers::NearCache cache_;
   tiers::upstream::IdentityRegistry identities_;
+  const daemon::Access access_;
   std::unique_ptr<tiers::upstream::ControlPlane> control_;
   std::unique_ptr<daemon::Shared> shared_;
   std::vector<std::unique_ptr<daemon::Worker>> workers_;

@@ -60,7 +60,7 @@ TEST_CASE("a section inside a section is indented below it, and opened once") {
   const std::string printed = print_config(Settings{});
   CHECK_THAT(printed,
              Contains("\n  audit_per_second: 100\n  bus:\n    type: none\n    channel: \"nearcached:invalidation\"\n"
-                      "namespaces: []\nlimits:\n  clients: 10000\n"));
+                      "namespaces: []\nsecurity:\n  deny_commands: ["));
   CHECK(section_lines("", "a.b.c") == "a:\n  b:\n");
   CHECK(section_lines("a.x", "a.b.c") == "  b:\n");
   CHECK(section_lines("a.b.x", "a.b.c") == "");
@@ -78,7 +78,7 @@ TEST_CASE("each namespace is printed on a line of its own, without what it does 
       print_config(loaded("namespaces: [{prefix: 'b:', max_stale: 60m}, {consistency: strict, prefix: a}]").settings);
   CHECK_THAT(
       printed,
-      Contains("\nnamespaces:\n  - { prefix: \"b:\", max_stale: 1h }\n  - { prefix: a, consistency: strict }\nlimits:\n"));
+      Contains("\nnamespaces:\n  - { prefix: \"b:\", max_stale: 1h }\n  - { prefix: a, consistency: strict }\nsecurity:\n"));
 }
 
 TEST_CASE("secrets are never printed") {

@@ -45,6 +45,8 @@ TEST_CASE("the keys are these and no others") {
                                        "upstream.sentinel.username",
                                        "upstream.sentinel.password",
                                        "upstream.sentinel.password_file",
+                                       "security.deny_commands",
+                                       "users",
                                        "tls.cert",
                                        "tls.key",
                                        "tls.ca",

@@ -450,28 +450,16 @@ TEST_CASE("every command flagged blocking is pinned, unless it blocks by an opti
   CHECK(command_named("xreadgroup").handling == Handling::kForward);
 }
 
-TEST_CASE("commands that would take the upstream away from everybody are denied") {
-  for (const std::string_view name : {"shutdown",
-                                      "debug",
-                                      "replicaof",
-                                      "slaveof",
-                                      "failover",
-                                      "psync",
-                                      "sync",
-                                      "replconf",
-                                      "script|debug",
-                                      "cluster|addslots",
-                                      "cluster|delslots",
-                                      "cluster|forget",
-                                      "cluster|meet",
-                                      "cluster|failover",
-                                      "cluster|replicate",
-                                      "cluster|reset",
-                                      "cluster|setslot",
-                                      "cluster|saveconfig",
-                                      "readonly",
-                                      "asking"}) {
+TEST_CASE("commands that change what a shared connection is are denied") {
+  for (const std::string_view name : {"psync", "sync", "replconf", "script|debug", "readonly", "readwrite", "asking"}) {
     CHECK(handled(name, Handling::kDenied));
+  }
+}
+
+TEST_CASE("commands that would take the upstream away are for the deny list, and go to one node if that lets them") {
+  for (const std::string_view name : {"shutdown", "debug", "replicaof", "slaveof", "failover", "cluster|addslots",
+                                      "cluster|failover", "cluster|reset", "cluster|setslot", "cluster|saveconfig"}) {
+    CHECK(handled(name, Handling::kAnyNode));
   }
 }
 
