@@ -101,13 +101,15 @@ Problem read_user(const Value& value, const std::string& part, User& user) {
 }  // namespace
 
 Problem read_texts(const Value& value, std::vector<std::string>& texts) {
-  texts.clear();
+  if (value.kind == Value::Kind::kNull) return {"has no value", value.line};
   if (value.kind == Value::Kind::kMap) return {"a map is not a list", value.line};
   const std::vector<Value> items = value.kind == Value::Kind::kScalar ? std::vector<Value>{value} : value.items;
   if (items.size() > kRulesMax) return {"the list is longer than " + std::to_string(kRulesMax), value.line};
+  std::vector<std::string> read;
   for (const Value& item : items) {
-    if (Problem problem = read_text(item, texts.emplace_back()); !problem.text.empty()) return problem;
+    if (Problem problem = read_text(item, read.emplace_back()); !problem.text.empty()) return problem;
   }
+  texts = std::move(read);
   return {};
 }
 

@@ -100,7 +100,7 @@ TEST_CASE("every key refuses every kind of value but its own, and then changes n
       // A map or a list may be empty, but for listen.
       const bool own = key.print(Settings{}).kind == kind && key.path != "listen";
       CHECK(key.set(settings, Value::of(kind, 3)).text.empty() == own);
-      CHECK(print_config(settings) == print_config(Settings{}));
+      if (!own) CHECK(print_config(settings) == print_config(Settings{}));
     }
   }
 }
