@@ -160,9 +160,10 @@ TEST_CASE("sections and what is below them") {
   CHECK(names_below("log") == "level, format");
   CHECK(names_below("coherence.bus") == "type, channel");
   CHECK_THAT(names_below("coherence"), Contains("mode, consistency") && Contains(", bus") && !Contains("channel"));
-  CHECK(
-      names_below("") ==
-      "threads, listen, cluster_emulation, tls, upstream, l1, coherence, namespaces, limits, slowlog, admin, metrics, log");
+  CHECK(names_below("") ==
+        "threads, listen, cluster_emulation, tls, upstream, l1, coherence, namespaces, security, users, limits, slowlog, "
+        "admin, "
+        "metrics, log");
 }
 
 TEST_CASE("the last assignment wins and is the one that is remembered") {
