@@ -59,8 +59,8 @@ TEST_CASE("what a user can't have is named") {
 }
 
 TEST_CASE("hashes and passwords are not printed, and what is printed can be read") {
-  const std::string text =
-      "users:\n- { " + with_hash(", commands: ['+@all'], upstream_username: i, upstream_password: s3cret") + " }\n";
+  const std::string text = "upstream: { url: redis://h }\nusers:\n- { " +
+                           with_hash(", commands: ['+@all'], upstream_username: i, upstream_password: s3cret") + " }\n";
   const std::string printed = print_config(loaded(text).settings);
   CHECK_THAT(printed, !Contains("s3cret") && !Contains(kHash) && Contains("name: u") && Contains("<redacted>"));
   CHECK(loaded(printed).settings.users[0].commands == std::vector<std::string>{"+@all"});
