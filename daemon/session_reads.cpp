@@ -343,7 +343,7 @@ void Session::go_on_without_fill(std::uint64_t number, std::uint64_t part, std::
   } else if (held && way != nullptr && (!in_time || way->silent(now_us))) {
     // Not written to a node that does not answer: it would read all of it when it is back.
     worker_.counters().timeouts.add();
-    on_failure(make_token(number, part), "ERR nearcached: timeout: no answer from " + way->endpoint().text(), false);
+    on_failure(make_token(number, part), way->no_answer(), false);
   } else {
     if (held && reachable) worker_.fills().pass_by(identity_, read.slot, now_us);
     forward_read(number, part, read);

@@ -533,6 +533,25 @@ class Upstream(unittest.TestCase):
             eventually(lambda: answer_of(client, "SET", "again", 1) == b"OK", "a write after the restart")
         sidecar.wait_caching(key="again")
 
+    def test_the_log_says_once_what_stays_wrong_and_again_what_changes(self):
+        known = authority.directory / "stays-wrong.pem"
+        shutil.copyfile(strangers.cert, known)
+        server = self.server(pair=authority.issue("stays-wrong", names="DNS:elsewhere.example"))
+        sidecar = self.sidecar(server, ca=known)
+
+        def lines(text):
+            return sum("upstream_connection_lost" in line and text in line for line in sidecar.log)
+        with sidecar.client() as client:
+            for _ in range(3):
+                self.assertIn("TLS", str(answer_of(client, "SET", "k", "v")))
+            self.assertEqual(lines("upstream_connection_lost"), 1)
+            known.write_text(authority.cert.read_text())
+            sidecar.wait_for_log("tls_reloaded")
+            for _ in range(3):
+                self.assertIn("TLS", str(answer_of(client, "SET", "k", "v")))
+            sidecar.wait_for_log("upstream_connection_lost.*mismatch")
+            self.assertEqual(lines("mismatch"), 1)
+
     def assert_said(self, sidecar, *words):
         """The client's error and one line of the log say it."""
         with sidecar.client() as client:
@@ -580,6 +599,10 @@ class Upstream(unittest.TestCase):
     def test_a_server_without_tls_and_tls_towards_a_plain_url(self):
         plain = self.sidecar(redis.url.replace("redis://", "rediss://"), ca=authority.cert)
         self.assert_said(plain, "TLS")
+        with plain.client() as client:
+            client.call("MULTI")
+            client.send("PING")
+            self.assertIn("TLS: no answer to the handshake", str(client.read()))
         with self.sidecar(self.server().url.replace("rediss://", "redis://")).client() as client:
             client.send("GET", "k")
             self.assertIsInstance(client.read(), ReplyError)

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tiers/io/resolver.hpp"
@@ -11,6 +12,9 @@
 #include "tiers/upstream/topology.hpp"
 
 namespace nearcached::tiers::upstream {
+
+// A handshake that is not done when its time is over: the server may wait for something else.
+inline constexpr std::string_view kNoHandshake = "TLS: no answer to the handshake";
 
 // What every connection to the upstream begins with: the address of the endpoint (a literal, a unix socket, or asked of the
 // resolver), then Stream::connect, with TLS if the upstream has it; unix sockets are plain always. Of a name's several

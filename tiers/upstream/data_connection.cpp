@@ -15,7 +15,6 @@ namespace {
 constexpr std::int64_t kBackoffStepUs = 50'000;
 constexpr std::int64_t kBackoffMaxUs = 1'000'000;
 constexpr std::size_t kErrorLineMax = 64 * 1024;
-constexpr std::string_view kNoHandshake = "TLS: no answer to the handshake";
 
 }  // namespace
 
@@ -316,6 +315,7 @@ void DataConnection::lost(std::string_view what, bool refused) {
   ++failures_;
   ++errors_;
   retry_at_us_ = before == State::kReady ? now_us : now_us + std::min(kBackoffStepUs * failures_, kBackoffMaxUs);
+  repeats_ = last_progress_us_ < opened_us_ && trouble_ == what;
   const std::string text = trouble_ = what;
   if (refused) {
     // The upstream does not take this identity: its own words are the answer, trying again is not.
@@ -380,6 +380,11 @@ void DataConnection::give_back_request(const Pending& request, std::string_view 
   } else {
     owner_.on_not_executed(*this, meta, bytes, no_connection());
   }
+}
+
+std::string DataConnection::no_answer() const {
+  const std::string text = "ERR nearcached: timeout: no answer from " + options_.endpoint.text();
+  return trouble_.empty() || state_ == State::kReady ? text : text + ": " + trouble_;
 }
 
 std::string DataConnection::no_connection() const {

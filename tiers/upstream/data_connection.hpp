@@ -99,8 +99,12 @@ class DataConnection final : public io::StreamOwner {
   [[nodiscard]] bool takes(const RequestMeta& meta) const;
   // Why not: the error of the node, or that its channel is not known.
   [[nodiscard]] std::string why_not() const;
+  // What on_trouble says was said the last time as well, and the node has answered nothing in between.
+  [[nodiscard]] bool repeats() const { return repeats_; }
   // The error of a request while there is no connection: what became of the last one.
   [[nodiscard]] std::string no_connection() const;
+  // The error of a request whose time was over before it could be sent.
+  [[nodiscard]] std::string no_answer() const;
   void send(const RequestMeta& meta, std::string_view bytes, std::int64_t now_us);
   void set_topology(const Topology& topology);
   // Before it is closed in peace, and nothing is sent any more.
@@ -186,6 +190,7 @@ class DataConnection final : public io::StreamOwner {
   std::size_t greetings_left_ = 0;
   std::uint32_t failures_ = 0;  // in a row
   std::string trouble_;         // what ended the last connection
+  bool repeats_ = false;        // the one before, too
   std::int64_t opened_us_ = 0;
   std::int64_t retry_at_us_ = 0;
   std::int64_t last_used_us_ = 0;

@@ -1,5 +1,6 @@
 #include "tiers/upstream/pinned_connection.hpp"
 
+#include <cerrno>
 #include <charconv>
 #include <chrono>
 #include <utility>
@@ -63,9 +64,10 @@ void PinnedConnection::tell(std::string_view bytes) {
 
 void PinnedConnection::flush() {
   if (stream_.flush()) return;
+  const int error = errno;
   stream_.close();
-  loop_.post([this, alive = alive_] {
-    if (*alive) lose("it broke");
+  loop_.post([this, alive = alive_, error] {
+    if (*alive) lose(connector_.error_text(error));
   });
 }
 
@@ -140,7 +142,8 @@ void PinnedConnection::lose(std::string_view why) {
 
 void PinnedConnection::tick(std::int64_t now_us) {
   if (state_ == State::kConnecting || state_ == State::kGreeting) {
-    if (now_us - opened_us_ > options_.connect_timeout_us) lose("no answer in time");
+    if (now_us - opened_us_ <= options_.connect_timeout_us) return;
+    lose(stream_.handshaking() ? kNoHandshake : "no answer in time");
   } else if (state_ == State::kReady && !pending_.empty() && pending_.front().deadline_us != 0 &&
              pending_.front().deadline_us < now_us) {
     lose("no answer in time");

@@ -205,7 +205,7 @@ void Router::on_refused_announcement(DataConnection& from, std::string_view erro
 
 void Router::on_trouble(DataConnection& from, std::string_view what) {
   options_.request_refresh();
-  options_.on_trouble(from.endpoint(), what);
+  if (!from.repeats()) options_.on_trouble(from.endpoint(), what);
 }
 
 void Router::retry_waiting(std::int64_t now_us) {
