@@ -193,6 +193,7 @@ WorkerOptions App::worker_options() {
   options.router.seeds = found_later ? std::vector<tiers::upstream::Endpoint>(1) : upstream.url.endpoints;
   options.router.cluster = upstream.url.kind == config::UpstreamKind::kCluster;
   options.router.tls = certificates_.upstream();
+  options.router.scripts = &shared_->scripts;
   options.router.connect_timeout_us = upstream.connect_timeout.count() * 1000;
   options.router.command_timeout_us = upstream.command_timeout.count() * 1000;
   options.router.pending_max = upstream.pending_max;

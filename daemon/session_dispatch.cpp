@@ -410,6 +410,8 @@ bool Session::fan_out(const Command& command, const Args& args, std::string_view
       return true;
     }
   }
+  if (command.name == "script|load" && args.size() == 3) shared_.scripts.remember(args[2]);
+  if (command.name == "script|flush") shared_.scripts.clear();
   const std::size_t primaries = worker_.router().topology()->primaries.size();
   if (primaries == 1) return forward(command, args, raw);
   worker_.positions().clear();

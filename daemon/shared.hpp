@@ -20,6 +20,7 @@
 #include "tiers/upstream/control_plane.hpp"
 #include "tiers/upstream/identity.hpp"
 #include "tiers/upstream/pinned_pool.hpp"
+#include "tiers/upstream/script_book.hpp"
 
 namespace nearcached::daemon {
 
@@ -38,6 +39,7 @@ struct Shared {
   const tiers::io::Tls* listener_tls = nullptr;  // of clients that come over listen_tls
   const bool publishes = false;                  // peers may hear of writes over the bus: each is published
   tiers::upstream::PinnedBudget pinned_budget{};
+  tiers::upstream::ScriptBook scripts{};
   ClientPause pause{};
   MonitorFeed monitors{};
   SlowLog slow_log{settings.slowlog.max_len};

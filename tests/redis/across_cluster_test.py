@@ -137,6 +137,61 @@ class Across(unittest.TestCase):
             return False
 
 
+class Scripts(unittest.TestCase):
+    def test_a_loaded_script_is_known_to_a_node_that_came_back_without_it(self):
+        """A restart stands for a failover: SCRIPT LOAD is not replicated."""
+        server = RedisServer()
+        self.addCleanup(server.close)
+        sidecar = Sidecar(server.url)
+        self.addCleanup(sidecar.close)
+        client = sidecar.client()
+        self.addCleanup(client.close)
+        sha = client.call("SCRIPT", "LOAD", "return ARGV[1]")
+        other = client.call("SCRIPT", "LOAD", "return 'other'")
+        self.assertEqual(client.call("EVALSHA", sha, 0, "x"), b"x")
+        server.kill()
+        server.start()
+
+        def answered():
+            try:
+                client.call("SET", "k", 1)
+                return True
+            except ReplyError as error:
+                self.assertNotIn("NOSCRIPT", str(error))
+                return False
+        eventually(answered, "the server to be there again")
+        self.assertEqual(client.pipeline([("EVALSHA", sha, 0, "y"), ("EVALSHA", other, 0), ("GET", "k")]), [b"y", b"other", b"1"])
+        client.call("SCRIPT", "FLUSH")
+        server.kill()
+        server.start()
+        eventually(answered, "the server to be there again")
+        with self.assertRaisesRegex(ReplyError, "NOSCRIPT"):
+            client.call("EVALSHA", sha, 0, "y")
+
+    def test_a_failover_of_a_cluster_does_not_lose_a_loaded_script(self):
+        cluster = Cluster(primaries=3, replicas=1)
+        self.addCleanup(cluster.close)
+        sidecar = Sidecar(cluster.url)
+        self.addCleanup(sidecar.close)
+        client = sidecar.client()
+        self.addCleanup(client.close)
+        key = "{a}k"
+        sha = client.call("SCRIPT", "LOAD", "return redis.call('INCR', KEYS[1])")
+        self.assertEqual(client.call("EVALSHA", sha, 1, key), 1)
+        owner = next(node for node in cluster.nodes if node.call("CLUSTER", "COUNTKEYSINSLOT", key_slot(key)) == 1
+                     and node.call("ROLE")[0] == b"master")
+        self.assertEqual(client.call("WAIT", 1, 2000), 1)
+        owner.kill()
+
+        def counted():
+            try:
+                return client.call("EVALSHA", sha, 1, key) >= 2
+            except ReplyError as error:
+                self.assertNotIn("NOSCRIPT", str(error))
+                return False
+        eventually(counted, "the failover")
+
+
 class Emulated(unittest.TestCase):
     @classmethod
     def setUpClass(cls):

@@ -81,6 +81,9 @@ void DataConnection::become_ready(std::int64_t now_us) {
   failures_ = 0;
   std::deque<Waiting> waiting;
   waiting.swap(waiting_);
+  if (options_.scripts != nullptr) {
+    for (const auto& script : options_.scripts->commands()) enqueue({}, *script, Role::kDropped, now_us);
+  }
   announce_again(now_us);
   std::unordered_set<std::uint32_t> given_back;  // slots: what waits behind a request of theirs goes back with it
   for (const Waiting& request : waiting) {

@@ -16,6 +16,7 @@
 #include "tiers/upstream/connector.hpp"
 #include "tiers/upstream/redirect.hpp"
 #include "tiers/upstream/request.hpp"
+#include "tiers/upstream/script_book.hpp"
 
 namespace nearcached::tiers::upstream {
 
@@ -47,7 +48,8 @@ struct DataConnectionOptions {
   std::int64_t connect_timeout_us = 1'000'000;
   std::int64_t command_timeout_us = 1'000'000;
   std::size_t pending_max = 100'000;
-  const io::Tls* tls = nullptr;  // plain
+  const io::Tls* tls = nullptr;         // plain
+  const ScriptBook* scripts = nullptr;  // that every node is to know
 };
 
 // Requests go out in the order they came, replies come back in that order and are passed on as they arrive, without a tree.

@@ -78,7 +78,7 @@ DataConnection& Router::connection_to(const IdentityPtr& identity, protocol::Res
     connection = std::make_unique<DataConnection>(
         loop_, resolver_, counters_,
         DataConnectionOptions{endpoint, identity, version, options_.connect_timeout_us, options_.command_timeout_us,
-                              options_.pending_max, options_.tls},
+                              options_.pending_max, options_.tls, options_.scripts},
         *this, options_.make_announcer ? options_.make_announcer(endpoint) : nullptr);
     connection->set_topology(*topology_);
   }

@@ -21,7 +21,8 @@ struct RouterOptions {
   std::int64_t connect_timeout_us = 1'000'000;
   std::int64_t command_timeout_us = 1'000'000;
   std::size_t pending_max = 100'000;
-  const io::Tls* tls = nullptr;  // plain
+  const io::Tls* tls = nullptr;         // plain
+  const ScriptBook* scripts = nullptr;  // that every node is to know
   // Makes what each connection announces its writes with; empty: nobody is told of writes, and none may ask for it.
   AnnouncerFactory make_announcer;
   // The topology looks wrong (MOVED, a lost or refused connection).
