@@ -203,10 +203,10 @@ void PinnedClient::on_reply(std::uint64_t token, std::string_view bytes, bool la
     if (bytes.starts_with('-') && transaction_) transaction_->spoiled |= !transaction_->restart;
     return;
   }
-  if (blocked_ && token == blocking_token_) {
-    on_blocking_reply(token, bytes, last);
-  } else if (waits_left_ != 0) {
+  if (waits_left_ != 0) {
     on_wait_reply(token, bytes, last);
+  } else if (blocked_ && token == blocking_token_) {
+    on_blocking_reply(token, bytes, last);
   } else if (transaction_ && busy_ && token == make_token(transaction_->exec, 0)) {
     on_exec_reply(token, bytes, last);
   } else {

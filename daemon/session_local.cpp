@@ -145,7 +145,8 @@ void Session::hello(const Args& args) {
   if (args.size() > 1) {
     std::int64_t wanted = 0;
     const auto [end, error] = std::from_chars(args[1].data(), args[1].data() + args[1].size(), wanted);
-    if (error != std::errc() || end != args[1].data() + args[1].size()) {
+    // As Redis reads numbers: no leading zeros, no "-0".
+    if (error != std::errc() || end != args[1].data() + args[1].size() || std::to_string(wanted) != args[1]) {
       answer_error("ERR Protocol version is not an integer or out of range");
       return;
     }

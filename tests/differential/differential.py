@@ -114,7 +114,11 @@ def run_seeds(bench, seeds, commands, protocols, groups=None, findings=None):
         for protocol in protocols:
             generator = Generator(seed, groups, bench.cluster, protocol)
             sequence = generator.sequence(commands)
-            difference = runner.run(sequence)
+            try:
+                difference = runner.run(sequence)
+            except InvalidSequence as error:
+                print(f"seed {seed}, RESP{protocol} is left at {error}")
+                continue
             if difference:
                 findings.add(runner, sequence, difference, f"seed {seed}, RESP{protocol}")
     return runner, findings

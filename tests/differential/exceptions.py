@@ -17,6 +17,8 @@ SAME_KIND = {  # only the type of the reply is compared
     "dump": "the order of a table's elements is in the payload, and tables are seeded at random",
     "memory|usage": "sizes of tables depend on their history",
     "randomkey": "random",
+    "lolwut": "random pictures",
+    "memory|doctor": "speaks of the sidecar as well",
     "object|freq": "decays with time and counts the reads that reached the server",
     "slowlog|get": "durations",
     "slowlog|len": "durations",
@@ -25,6 +27,9 @@ SAME_KIND = {  # only the type of the reply is compared
 }
 
 NEAR = {  # integers may be this far apart, wherever they stand in the reply
+    "pubsub|numpat": (4, "subscribers that have gone are gone a moment later, on a connection of their own"),
+    "pubsub|numsub": (4, "the same"),
+    "pubsub|shardnumsub": (4, "the same"),
     "ttl": (5, "seconds pass"),
     "expiretime": (5, "a relative expiry was set at another moment"),
     "pttl": (5000, "milliseconds pass"),

@@ -164,11 +164,12 @@ class Runner:
         commands = _heard(commands)
         encoded = b"".join(map(encode, commands))
         self._send(pair, encoded, cuts)
+        heard_before = pair.subscribed  # of what it heard until now something may still be on its way from the sidecar
         answers, ended = self._expect(at, pair, commands)
         # With an own turn for each EXEC's commands: a chunk may hold several.
         flat = b"".join(message for _, messages, _ in answers for message in messages)
         if not flat or not pair.sidecar.take(flat, PAUSE_S):
-            difference = self._compare(at, pair, answers)
+            difference = self._compare(at, pair, answers, heard_before)
             if difference:
                 return difference
         self.commands += len(commands)
@@ -216,12 +217,12 @@ class Runner:
             pass
         return False
 
-    def _compare(self, at, pair, answers):
+    def _compare(self, at, pair, answers, heard_before):
         for command, messages, ran in answers:
             listed = []
             for message in messages:
                 try:
-                    got = pair.sidecar.reply(pair.subscribed or confirmation(message) is not None)
+                    got = pair.sidecar.reply(heard_before or pair.subscribed or confirmation(message) is not None)
                 except Closed:
                     return Difference(at, command, message, "closed")
                 except Silent:

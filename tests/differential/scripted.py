@@ -29,6 +29,13 @@ FOUND = {
         [1, [["PUBLISH", "b", "4"]]]
         [0, [["UNSUBSCRIBE", "b"]]]
         ''',
+    "a watch behind a WAIT that was the client's first command": '''
+        [0, [["WAIT", "0", "0"]]]
+        [0, [["WATCH", "k"]]]
+        [1, [["SET", "k", "2"]]]
+        [0, [["MULTI"], ["GET", "k"], ["EXEC"]]]
+        [2, [["WAIT", "0", "-1"], ["WATCH", "k"], ["MULTI"], ["GET", "k"], ["EXEC"], ["HELLO", "-0"], ["HELLO", "03"]]]
+        ''',
     "a watch outlives a subscription, a blocking command and WAIT": '''
         [0, [["HELLO", "3"], ["SET", "k", "1"], ["WATCH", "k"]]]
         [0, [["PSUBSCRIBE", "p*"]]]
