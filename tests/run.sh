@@ -95,7 +95,7 @@ export_sanitizer_options() {  # DIRECTORY
   local common="log_path=$PWD/$1/sanitizer:exitcode=86"
   export ASAN_OPTIONS="$common:detect_stack_use_after_return=1:strict_string_checks=1"
   export UBSAN_OPTIONS="$common:print_stacktrace=1"
-  export TSAN_OPTIONS="$common:second_deadlock_stack=1:history_size=4"
+  export TSAN_OPTIONS="$common:second_deadlock_stack=1:history_size=4:suppressions=$PWD/tests/support/tsan_suppressions.txt"
   rm -f "$1"/sanitizer.*
 }
 

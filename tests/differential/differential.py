@@ -72,6 +72,8 @@ class Bench:
 
     def clean(self):
         """No keys, scripts, functions; settings that the grammar changes as they were."""
+        with self.sidecar.client() as client:
+            client.call("SCRIPT", "FLUSH")  # it would load them again, as after a failover
         for client in self.clients:
             client.pipeline([("FLUSHALL",), ("SCRIPT", "FLUSH"), ("FUNCTION", "FLUSH"),
                              ("CONFIG", "SET", "hash-max-listpack-entries", 128, "maxmemory-policy", "noeviction")])

@@ -19,6 +19,7 @@ with another sidecar.
 import atexit
 import binascii
 import ctypes
+import fcntl
 import os
 import random
 import re
@@ -48,7 +49,7 @@ _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 _created = []  # every server whose folder still exists, oldest first
 _owner_pid = os.getpid()
-_reserved_ports = set()
+_reserved_ports = {}  # port: its lock
 
 
 class ServerError(RuntimeError):
@@ -83,10 +84,23 @@ def free_port():
     """A port that is free together with its cluster bus port, both below the ephemeral range."""
     for _ in range(1000):
         port = random.SystemRandom().randrange(11_000, 22_000)
-        if port not in _reserved_ports and _can_bind(port) and _can_bind(port + BUS_OFFSET):
-            _reserved_ports.add(port)
+        if port not in _reserved_ports and _reserve(port) and _can_bind(port) and _can_bind(port + BUS_OFFSET):
             return port
     raise ServerError("no free port found")
+
+
+def _reserve(port):
+    """Against other runs of tests on this machine too: a lock that ends with this process."""
+    folder = Path(tempfile.gettempdir()) / f"nearcached-test-ports-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    lock = open(folder / str(port), "w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        return False
+    _reserved_ports[port] = lock
+    return True
 
 
 def _can_bind(port):
