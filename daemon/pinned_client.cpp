@@ -58,6 +58,7 @@ PinnedClient::PinnedClient(Session& session, Worker& worker) : session_(session)
 
 PinnedClient::~PinnedClient() {
   release(false);
+  end_tracking();
   release_subscriptions();
 }
 
@@ -72,6 +73,9 @@ PinnedClient::Taken PinnedClient::dispatch(const Command& command, const Args& a
   const bool resp2 = session_.version_ == protocol::RespVersion::kResp2;
   if (subscribed() && resp2) {
     if (const Taken taken = in_subscriber_mode(command, args); taken != Taken::kNotMine) return taken;
+  }
+  if (tracking_) {
+    if (const Taken taken = pass_through(command, args, raw); taken != Taken::kNotMine) return taken;
   }
   if (queueing()) return queue(command, args, raw);
   if (!protocol::needs_own_connection(command, args)) {
@@ -93,6 +97,12 @@ PinnedClient::Taken PinnedClient::dispatch(const Command& command, const Args& a
   if (name == "subscribe" || name == "psubscribe" || name == "ssubscribe") return subscribe(command, args, raw);
   if (name == "unsubscribe" || name == "punsubscribe" || name == "sunsubscribe") return unsubscribe(command, args, raw);
   if (name == "wait" || name == "waitaof") return wait(raw);
+  if (name == "client|tracking") return begin_tracking(args, raw);
+  if (name == "client|caching") {
+    session_.answer_error(
+        "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled");
+    return Taken::kYes;
+  }
   if (command.has(protocol::kFlagBlocking)) return block(command, args, raw);
   return Taken::kNotMine;
 }
@@ -179,11 +189,15 @@ void PinnedClient::client_gone() {
     --session_.outside_;
   }
   release_subscriptions();
+  const bool tracked_owed = tracking_ && !tracking_->sent.empty();
+  // What may be a write is waited for: its keys stay fenced until it is answered.
+  if (tracked_owed && !blocked_) return;
+  end_tracking();
   // An EXEC that is on its way is waited for: its keys stay fenced until it is answered.
   if (busy_ && !blocked_ && connections_.size() == 1 && transaction_) return;
   // While a connection of ours owes replies (to WATCH, SELECT, what was queued) all open places are its.
-  const bool owed = std::any_of(connections_.begin(), connections_.end(),
-                                [](const Connection& connection) { return !connection->idle(); });
+  const bool owed = tracked_owed || std::any_of(connections_.begin(), connections_.end(),
+                                                [](const Connection& connection) { return !connection->idle(); });
   end_transaction(false);
   std::string().swap(blocking_bytes_);
   const bool was_busy = std::exchange(busy_, false);
@@ -195,6 +209,7 @@ void PinnedClient::client_gone() {
 void PinnedClient::reset() {
   release(false);
   transaction_.reset();
+  end_tracking();
   release_subscriptions();
 }
 
@@ -203,7 +218,9 @@ void PinnedClient::on_reply(std::uint64_t token, std::string_view bytes, bool la
     if (bytes.starts_with('-') && transaction_) transaction_->spoiled |= !transaction_->restart;
     return;
   }
-  if (waits_left_ != 0) {
+  if (is_tracked(token)) {
+    on_tracked_reply(token, bytes, last);
+  } else if (waits_left_ != 0) {
     on_wait_reply(token, bytes, last);
   } else if (blocked_ && token == blocking_token_) {
     on_blocking_reply(token, bytes, last);
@@ -217,6 +234,12 @@ void PinnedClient::on_reply(std::uint64_t token, std::string_view bytes, bool la
 
 void PinnedClient::on_failure(std::uint64_t token, std::string_view error, bool broken) {
   if (token == kOurOwn) return;
+  if (is_tracked(token)) {
+    tracking_->sent.pop_front();
+    if (blocked_) idle_again();
+    session_.on_failure(token, error, broken);
+    return;
+  }
   if (transaction_ && !busy_) {
     // Nothing has been executed.
     transaction_->lost |= transaction_->watched != 0;
@@ -258,6 +281,10 @@ void PinnedClient::on_lost(PinnedConnection& connection, std::string_view why) {
       session_.shut("its subscription's upstream connection broke: " + std::string(why));
       return;
     }
+  }
+  if (tracking_ && tracking_->connection.get() == &connection) {
+    session_.shut("its tracking connection broke: " + std::string(why));
+    return;
   }
   if (!transaction_) return;
   transaction_->lost |= transaction_->watched != 0;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -31,12 +32,14 @@ class Worker;
 //     blocking    the keys are fenced at the reply only; a client that goes takes its connection along, so that nothing is
 //                 popped for nobody
 //     WAIT        at every node that this client wrote to, the smallest answer
+//     TRACKING    one connection for all of the client's commands; the upstream's invalidations are passed on
 //     SUBSCRIBE   one connection for channels and patterns, one per node for shard channels of a cluster
 //
 // Nothing of a transaction is executed before EXEC: when its node sends it elsewhere (MOVED) or the connection breaks, it is
 // begun anew from its queued commands; if keys were watched nobody knows whether they changed, and EXEC answers null, which
 // is what clients try again on. An EXEC or blocking command that was lost on its way is answered with "may have taken
-// effect". A subscription that is lost closes the client: it could not know what it missed.
+// effect". A subscription or a tracking connection that is lost closes the client: it could not
+// know what it missed.
 //
 // Bounds: queued commands count against the session's output limit; connections against upstream.pinned_pool.
 // Confined to the session's worker.
@@ -72,7 +75,7 @@ class PinnedClient final : public tiers::upstream::PinnedOwner {
   [[nodiscard]] bool blocked() const { return blocked_; }
   // A command behind MULTI that is not queued: EXEC will abort.
   void refuse_queued(std::string_view error);
-  [[nodiscard]] bool queueing() const { return transaction_ && transaction_->queueing; }
+  [[nodiscard]] bool queueing() const { return (transaction_ && transaction_->queueing) || (tracking_ && tracking_->multi); }
   [[nodiscard]] std::size_t watching() const { return transaction_ ? transaction_->watched : 0; }
   [[nodiscard]] std::size_t channels() const { return subscriptions_ ? subscriptions_->names[kChannels].size() : 0; }
   [[nodiscard]] std::size_t patterns() const { return subscriptions_ ? subscriptions_->names[kPatterns].size() : 0; }
@@ -91,6 +94,27 @@ class PinnedClient final : public tiers::upstream::PinnedOwner {
     std::uint32_t slot = 0;
     bool announced = false;  // a write of which others are told
   };
+  // The keys of what has been queued, or blocks: they are fenced when it is carried out.
+  struct Touched {
+    bool writes_all = false;
+    bool writes_unknown = false;
+    std::vector<std::uint64_t> hashes;
+  };
+  enum class Tracked : std::uint8_t { kOther, kOn, kOff, kBlocking };
+  struct Tracking {
+    struct Sent {
+      std::uint64_t token = 0;
+      Tracked what = Tracked::kOther;
+    };
+    Connection connection;
+    std::deque<Sent> sent;  // unanswered
+    bool on = false;
+    bool ended = false;    // it is off again, or never came on
+    bool multi = false;    // behind MULTI
+    bool watches = false;  // keys, perhaps
+    bool fenced = false;   // of a blocking command's reply that has begun
+    Touched touched;       // by what is queued or blocks
+  };
   struct Transaction {
     bool queueing = false;  // behind MULTI
     bool begun = false;     // MULTI has been sent
@@ -99,14 +123,12 @@ class PinnedClient final : public tiers::upstream::PinnedOwner {
     bool restart = false;   // to be begun anew, elsewhere
     bool left = false;      // the node it was begun at
     bool selected = false;  // the connection is in another database than it came in
-    bool writes_all = false;
-    bool writes_unknown = false;
     std::uint32_t slot = 0xffffffff;
     std::uint32_t restarts = 0;
     std::size_t watched = 0;  // keys
     tiers::upstream::Endpoint node;
     std::vector<Queued> queued;
-    std::vector<std::uint64_t> hashes;
+    Touched touched;
     std::uint64_t exec = 0;  // place of EXEC or of what ends it otherwise, if busy_
     std::string ending;      // the answer, if it is not the upstream's
   };
@@ -160,7 +182,9 @@ class PinnedClient final : public tiers::upstream::PinnedOwner {
   [[nodiscard]] Taken abort_exec(std::string_view why);
   void send_exec();
   void begin_on(tiers::upstream::PinnedConnection& connection);
-  void note_keys(const Command& command, const Args& args);
+  [[nodiscard]] static bool not_in_transactions(const Command& command);
+  void note_keys(Touched& touched, const Command& command, const Args& args);
+  void fence(Touched& touched, std::uint64_t number);
   void on_queued_reply(std::uint64_t token, std::string_view line);
   void on_exec_reply(std::uint64_t token, std::string_view bytes, bool last);
   void restart_exec();
@@ -168,6 +192,15 @@ class PinnedClient final : public tiers::upstream::PinnedOwner {
   [[nodiscard]] std::string_view null_reply() const;
   void end_with(std::string_view reply);
   void end_transaction(bool clean);
+
+  // pinned_tracking.cpp
+  [[nodiscard]] Taken begin_tracking(const Args& args, std::string_view raw);
+  [[nodiscard]] Taken pass_through(const Command& command, const Args& args, std::string_view raw);
+  [[nodiscard]] Taken refuse_tracked(std::string_view name);
+  void send_tracked(Tracked what, std::string_view raw, std::uint64_t number);
+  [[nodiscard]] bool is_tracked(std::uint64_t token) const;
+  void on_tracked_reply(std::uint64_t token, std::string_view bytes, bool last);
+  void end_tracking();
 
   // pinned_subscription.cpp
   [[nodiscard]] bool subscribed() const { return subscriptions_ != nullptr; }
@@ -209,6 +242,7 @@ class PinnedClient final : public tiers::upstream::PinnedOwner {
 
   std::unique_ptr<Transaction> transaction_;
   std::unique_ptr<Subscriptions> subscriptions_;
+  std::unique_ptr<Tracking> tracking_;
   std::string reframed_;  // what in_clients_version() returned last
 };
 

@@ -204,6 +204,10 @@ void PinnedClient::await_confirmations(std::size_t count) {
 }
 
 void PinnedClient::on_push(PinnedConnection& from, std::string_view frame) {
+  if (tracking_ && tracking_->connection.get() == &from) {
+    session_.push(frame);
+    return;
+  }
   if (!subscriptions_) return;
   const auto& own = subscriptions_->connections;
   if (std::none_of(own.begin(), own.end(), [&](const Connection& c) { return c.get() == &from; })) return;

@@ -26,14 +26,6 @@ constexpr std::string_view kDiscard = "*1\r\n$7\r\nDISCARD\r\n";
 constexpr std::string_view kUnwatch = "*1\r\n$7\r\nUNWATCH\r\n";
 constexpr std::string_view kCrossSlot = "CROSSSLOT Keys in request don't hash to the same slot";
 
-// Would change what its connection is, and that is not this client's but for the transaction.
-bool changes_connection(const protocol::Command& command) {
-  const std::string_view name = command.name;
-  if (name.starts_with("client|")) return name != "client|id" && name != "client|getname" && name != "client|info";
-  return name == "auth" || name == "hello" || name == "select" || name == "monitor" || name == "client" ||
-         (command.has(protocol::kFlagPubsub) && command.has(protocol::kFlagNoscript));
-}
-
 }  // namespace
 
 PinnedClient::Taken PinnedClient::multi() {
@@ -136,8 +128,24 @@ void PinnedClient::end_transaction(bool clean) {
 }
 
 void PinnedClient::refuse_queued(std::string_view error) {
-  transaction_->spoiled = true;
+  if (tracking_) {
+    // EXEC is the upstream's, which has to know: it is sent a command that it has never heard of.
+    std::string unheard_of;
+    protocol::append_command(unheard_of, {"nearcached:refused"});
+    tracking_->connection->send(kOurOwn, unheard_of, tiers::io::boot_us() + session_.command_timeout_us());
+  } else {
+    transaction_->spoiled = true;
+  }
   session_.answer_error(error);
+}
+
+// Would change what the connection is, and that is not this client's but for the transaction.
+bool PinnedClient::not_in_transactions(const Command& command) {
+  const std::string_view name = command.name;
+  if (name.starts_with("client|")) return name != "client|id" && name != "client|getname" && name != "client|info";
+  return name == "auth" || name == "hello" || name == "select" || name == "monitor" || name == "client" ||
+         command.handling == Handling::kDenied ||
+         (command.has(protocol::kFlagPubsub) && command.has(protocol::kFlagNoscript));
 }
 
 PinnedClient::Taken PinnedClient::queue(const Command& command, const Args& args, std::string_view raw) {
@@ -156,7 +164,7 @@ PinnedClient::Taken PinnedClient::queue(const Command& command, const Args& args
     refuse_queued("NOPERM nearcached: '" + std::string(name) + "' is not passed on to the upstream");
     return Taken::kYes;
   }
-  if (changes_connection(command)) {
+  if (not_in_transactions(command)) {
     refuse_queued("ERR nearcached: '" + std::string(name) + "' is not offered inside a transaction");
     return Taken::kYes;
   }
@@ -177,7 +185,7 @@ PinnedClient::Taken PinnedClient::enqueue(const Command& command, const Args& ar
     // It is sent with EXEC, if at all.
     t.queued.push_back({std::string(raw), slot, session_.shared_.publishes && protocol::may_write(command)});
     session_.queued_bytes_ += raw.size();
-    note_keys(command, args);
+    note_keys(t.touched, command, args);
     session_.answer([](auto& out) { protocol::append_simple(out, "QUEUED"); });
     return Taken::kYes;
   }
@@ -202,7 +210,7 @@ PinnedClient::Taken PinnedClient::enqueue(const Command& command, const Args& ar
   if (!t.begun) begin_on(*connection);
   t.queued.push_back({std::string(raw), slot, session_.shared_.publishes && protocol::may_write(command)});
   session_.queued_bytes_ += raw.size();
-  note_keys(command, args);
+  note_keys(t.touched, command, args);
   const std::uint64_t number = session_.open_place();
   connection->send(make_token(number, 0), raw, tiers::io::boot_us() + session_.command_timeout_us());
   return Taken::kYes;
@@ -216,12 +224,13 @@ void PinnedClient::begin_on(PinnedConnection& connection) {
   transaction_->begun = true;
 }
 
-void PinnedClient::note_keys(const Command& command, const Args& args) {
-  Transaction& t = *transaction_;
-  for (const std::uint32_t at : worker_.positions()) t.hashes.push_back(tiers::l1::hash_key(args[at]));
+void PinnedClient::note_keys(Touched& touched, const Command& command, const Args& args) {
+  std::vector<std::uint32_t>& positions = worker_.positions();
+  if (!protocol::extract_keys(command, args, positions)) positions.clear();
+  for (const std::uint32_t at : positions) touched.hashes.push_back(tiers::l1::hash_key(args[at]));
   if (!protocol::may_write(command)) return;
-  t.writes_all |= command.has(protocol::kFlagChangesAllKeys);
-  t.writes_unknown |= worker_.positions().empty() || !protocol::write_keys_known(command);
+  touched.writes_all |= command.has(protocol::kFlagChangesAllKeys);
+  touched.writes_unknown |= positions.empty() || !protocol::write_keys_known(command);
 }
 
 void PinnedClient::on_queued_reply(std::uint64_t token, std::string_view line) {
@@ -283,19 +292,25 @@ void PinnedClient::send_exec() {
   connection->send(make_token(t.exec, 0), kExec, tiers::io::boot_us() + session_.command_timeout_us());
 }
 
-void PinnedClient::fence_exec(std::uint64_t number) {
-  Transaction& t = *transaction_;
-  std::sort(t.hashes.begin(), t.hashes.end());
-  t.hashes.erase(std::unique(t.hashes.begin(), t.hashes.end()), t.hashes.end());
+void PinnedClient::fence(Touched& touched, std::uint64_t number) {
+  std::vector<std::uint64_t>& hashes = touched.hashes;
+  std::sort(hashes.begin(), hashes.end());
+  hashes.erase(std::unique(hashes.begin(), hashes.end()), hashes.end());
   Session::Place& place = session_.replies_.at(number);
-  if (t.writes_all) {
+  if (touched.writes_all) {
     session_.begin_pinned_write(place, Session::Touch::kWriteAll);
-  } else if (t.writes_unknown) {
+  } else if (touched.writes_unknown) {
     session_.begin_pinned_write(place, Session::Touch::kWriteUnknown);
-  } else if (!t.hashes.empty()) {
-    place.hashes = std::make_unique<std::vector<std::uint64_t>>(t.hashes);
+  } else if (!hashes.empty()) {
+    place.hashes = std::make_unique<std::vector<std::uint64_t>>(hashes);
     session_.begin_pinned_write(place, Session::Touch::kWrite);
   }
+}
+
+void PinnedClient::fence_exec(std::uint64_t number) {
+  Transaction& t = *transaction_;
+  fence(t.touched, number);
+  Session::Place& place = session_.replies_.at(number);
   for (const Queued& queued : t.queued) {
     place.unpublished += queued.announced ? 1 : 0;
     if (queued.slot != kNoSlot) session_.note_written(queued.slot);

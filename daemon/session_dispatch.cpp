@@ -154,14 +154,10 @@ bool Session::carry_out(const Command& command, const Args& args, std::string_vi
 
 bool Session::dispatch_shared(const Command& command, const Args& args, std::string_view raw) {
   bool taken = true;
-  const bool refused = command.handling != Handling::kCachedRead && protocol::needs_own_connection(command, args);
   if (!command.arity_fits(args.size())) {
     answer_wrong_arity(command);
   } else if (shared_.settings.cluster_emulation && emulate_cluster(command, args)) {
     taken = true;
-  } else if (refused) {
-    answer_error("ERR nearcached: '" + std::string(command.name) +
-                 "' needs an upstream connection of its own, which this version does not offer yet");
   } else {
     const bool past_l1 = pinned_ && pinned_->past_l1();
     switch (past_l1 ? past_l1_handling(command.handling) : command.handling) {
@@ -183,10 +179,7 @@ bool Session::dispatch_shared(const Command& command, const Args& args, std::str
         break;
     }
   }
-  if (taken) {
-    const CommandClass kind = refused ? CommandClass::kRefused : class_of(command.handling);
-    worker_.counters().commands[static_cast<std::size_t>(kind)].add();
-  }
+  if (taken) worker_.counters().commands[static_cast<std::size_t>(class_of(command.handling))].add();
   return taken;
 }
 

@@ -144,6 +144,7 @@ KEY_GRAMMAR = {
     "xreadgroup": "kStreams",
 }
 
+TRACKS = "behind it all of the client's commands are, not before a cluster"
 OWN_CONNECTION_STATE = "changes or reads the state of its connection, and the others are shared"
 OWN_ANSWER = "about the client's connection to this process"
 OWN_CLIENTS = "about the clients of this process; whether the user may is asked of the upstream"
@@ -197,8 +198,8 @@ OVERRIDES = {
     "slowlog|reset": ("kLocal", "kNone", OWN_LATENCY),
 
     "client": ("kPinned", "kNone", "a subcommand this table does not know may change its connection's state"),
-    "client|caching": ("kPinned", "kNone", OWN_CONNECTION_STATE),
-    "client|tracking": ("kPinned", "kNone", OWN_CONNECTION_STATE),
+    "client|caching": ("kPinned", "kNone", TRACKS),
+    "client|tracking": ("kPinned", "kNone", TRACKS),
     "discard": ("kPinned", "kNone", TRANSACTION),
     "exec": ("kPinned", "kNone", TRANSACTION),
     "multi": ("kPinned", "kNone", TRANSACTION),
