@@ -1,5 +1,6 @@
 #include "daemon/gather.hpp"
 
+#include <charconv>
 #include <random>
 #include <utility>
 
@@ -17,29 +18,55 @@ std::minstd_rand& random_source() {
 
 }  // namespace
 
-Gather::Gather(Merge merge, protocol::RespVersion version, std::size_t parts)
-    : merge_(merge), version_(version), replies_(parts), places_(merge == Merge::kByKey ? parts : 0), left_(parts) {}
+Gather::Gather(Merge merge, protocol::RespVersion version, std::size_t parts, std::size_t bytes_max)
+    : merge_(merge),
+      version_(version),
+      bytes_max_(bytes_max),
+      replies_(parts),
+      places_(merge == Merge::kByKey ? parts : 0),
+      left_(parts) {}
 
-Gather::Gather(protocol::RespVersion version, Edit edit)
-    : merge_(Merge::kNone), version_(version), edit_(std::move(edit)), replies_(1), left_(1) {}
+Gather::Gather(protocol::RespVersion version, std::size_t parts, std::size_t bytes_max, Edit edit)
+    : merge_(Merge::kNone),
+      version_(version),
+      edit_(std::move(edit)),
+      bytes_max_(bytes_max),
+      replies_(parts),
+      left_(parts) {}
 
 void Gather::set_places(std::size_t part, std::vector<std::uint32_t> places) { places_[part] = std::move(places); }
 
+// Nothing is kept of what is more than the client may be sent.
+void Gather::hold(std::size_t bytes) {
+  bytes_ += bytes;
+  if (bytes_ <= bytes_max_) return;
+  too_large_ = true;
+  bytes_ = 0;
+  for (std::string& reply : replies_) std::string().swap(reply);
+  for (std::string& element : elements_) std::string().swap(element);
+  std::string().swap(joined_);
+  std::string().swap(first_);
+  seen_.clear();
+  error_ = "-ERR nearcached: the reply is larger than limits.output_bytes\r\n";
+}
+
 bool Gather::add(std::size_t part, std::string_view bytes, bool last) {
+  if (!too_large_) hold(bytes.size());
+  if (too_large_) return last && --left_ == 0;
   replies_[part].append(bytes);
-  bytes_ += bytes.size();
   return last && complete(part);
 }
 
 bool Gather::fail(std::size_t part, std::string_view error) {
+  if (too_large_) return --left_ == 0;
   replies_[part].clear();
   protocol::append_error(replies_[part], error);
   return complete(part);
 }
 
 bool Gather::put(std::size_t place, std::string_view element) {
-  elements_[place].assign(element);
-  bytes_ += element.size();
+  if (!too_large_) hold(element.size());
+  if (!too_large_) elements_[place].assign(element);
   return --left_ == 0;
 }
 
@@ -54,6 +81,10 @@ bool Gather::complete(std::size_t part) {
     merge_by_key(part);
   } else if (merge_ == Merge::kSum && tree_.parse(frame)) {
     sum_ += tree_.root().integer();
+  } else if (edit_) {
+    const bool text = part != 0 && tree_.parse(frame);
+    if (text) others_.emplace_back(text_node().text);
+    if (part == 0) first_ = std::move(frame);
   } else if (merge_ == Merge::kLogicalAnd || merge_ == Merge::kConcatenate || merge_ == Merge::kUnion) {
     merge_array(frame);
   } else if (merge_ == Merge::kSumPairs) {
@@ -72,11 +103,20 @@ bool Gather::complete(std::size_t part) {
 }
 
 void Gather::merge_array(std::string_view frame) {
+  if (frame.front() == '~') aggregate_ = '~';
+  if (merge_ == Merge::kConcatenate && (frame.front() == '*' || frame.front() == '~')) {
+    // There may be millions: they are passed on unseen.
+    const std::size_t header = frame.find("\r\n") + 2;
+    std::uint32_t elements = 0;
+    std::from_chars(frame.data() + 1, frame.data() + header, elements);
+    joined_.append(frame.substr(header));
+    joined_elements_ += elements;
+    return;
+  }
   if (!tree_.parse(frame)) return;
   const auto& nodes = tree_.nodes();
   std::size_t at = 1;
   if (merge_ == Merge::kLogicalAnd) numbers_.resize(tree_.root().children, 1);
-  if (frame.front() == '~') aggregate_ = '~';
   for (std::uint32_t i = 0; i < tree_.root().children; ++i, at += nodes[at].subtree) {
     if (merge_ == Merge::kLogicalAnd) {
       numbers_[i] = numbers_[i] != 0 && nodes[at].integer() != 0 ? 1 : 0;
@@ -117,12 +157,17 @@ void Gather::merge_by_key(std::size_t part) {
   }
 }
 
-std::string Gather::edited() {
+// Of the reply that was parsed last.
+const protocol::ReplyNode& Gather::text_node() const {
   const bool array = tree_.root().type == ReplyType::kArray && tree_.root().children > 0;
-  const protocol::ReplyNode& node = tree_.nodes()[array ? 1 : 0];
+  return tree_.nodes()[array ? 1 : 0];
+}
+
+std::string Gather::edited() {
+  const protocol::ReplyNode& node = text_node();
   if (node.type != ReplyType::kBulkString && node.type != ReplyType::kVerbatim) return std::move(first_);
   std::string text(node.text);
-  edit_(text);
+  edit_(text, others_);
   std::string out(first_, 0, static_cast<std::size_t>(node.raw.data() - first_.data()));
   const bool verbatim = node.type == ReplyType::kVerbatim;
   if (verbatim) text.insert(0, "txt:");

@@ -189,7 +189,7 @@ void PinnedClient::confirm_here(Kind kind, const std::vector<std::string_view>& 
   static constexpr std::string_view kVerbs[] = {"unsubscribe", "punsubscribe", "sunsubscribe"};
   std::size_t count = shard_channels();
   if (kind != kShards) count = channels() + patterns();
-  session_.answer([&](auto& out) {
+  session_.answer_in_any_case([&](auto& out) {
     if (names.empty()) append_confirmation(out, session_.version_, kVerbs[kind], {}, false, count);
     for (const std::string_view name : names) {
       append_confirmation(out, session_.version_, kVerbs[kind], name, true, count);
@@ -200,6 +200,7 @@ void PinnedClient::confirm_here(Kind kind, const std::vector<std::string_view>& 
 void PinnedClient::await_confirmations(std::size_t count) {
   subscriptions_->confirmations = count;
   subscriptions_->number = session_.open_place();
+  session_.replies_.at(subscriptions_->number).muted = false;  // CLIENT REPLY is not about pushes
   busy_ = true;
 }
 

@@ -262,6 +262,13 @@ void Session::settle(Place& place) {
   }
 }
 
+bool Session::gather_more(Gather& gather, std::uint64_t part, std::string_view bytes, bool last) {
+  queued_bytes_ -= std::min(queued_bytes_, gather.bytes());
+  const bool complete = gather.add(part, bytes, last);
+  queued_bytes_ += gather.bytes();
+  return complete;
+}
+
 void Session::finish_gather(std::uint64_t number) {
   Place& place = replies_.at(number);
   settle(place);
@@ -277,8 +284,7 @@ void Session::on_reply(std::uint64_t token, std::string_view bytes, bool last) {
   Place& place = replies_.at(number);
   heard();
   if (place.gather) {
-    queued_bytes_ += bytes.size();
-    if (!place.gather->add(token_part(token), bytes, last)) return;
+    if (!gather_more(*place.gather, token_part(token), bytes, last)) return;
     place.replied = true;
     release(number);
     return;

@@ -76,7 +76,9 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   [[nodiscard]] bool is_open() const { return stream_.is_open(); }
   [[nodiscard]] bool handshaking() const { return stream_.handshaking(); }
   // What others do, if this client monitors.
-  void show(std::string_view lines) { push(lines); }
+  void show(std::string_view lines) {
+    if (!muted()) push(lines);
+  }
 
  private:
   friend class Worker;
@@ -152,6 +154,7 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   std::uint64_t open_place();
   void emit(std::uint64_t number, std::string_view bytes);
   void finish(std::uint64_t number);
+  [[nodiscard]] bool gather_more(Gather& gather, std::uint64_t part, std::string_view bytes, bool last);
   void finish_gather(std::uint64_t number);
   void finish_held(std::uint64_t number);
   void release(std::uint64_t number);
@@ -162,6 +165,9 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   void push(std::string_view frame);
   template <class Write>
   void answer(Write write);
+  // Whatever CLIENT REPLY says: what is no reply but a push.
+  template <class Write>
+  void answer_in_any_case(Write write);
   void answer_error(std::string_view text);
   void answer_wrong_arity(const Command& command);
   // Text for people: a bulk string, in RESP3 a verbatim one.
@@ -344,6 +350,11 @@ inline constexpr std::string_view kTooManyIdentities =
 template <class Write>
 void Session::answer(Write write) {
   if (replies_wanted_ != Replies::kOn && muted()) return;
+  answer_in_any_case(write);
+}
+
+template <class Write>
+void Session::answer_in_any_case(Write write) {
   if (replies_.empty()) {
     write(stream_.out());
   } else {

@@ -118,10 +118,12 @@ bool Session::scan(const Command& command, const Args& args) {
   const std::uint64_t number = open_place();
   Place& place = replies_.at(number);
   touch_keys(place, command, args);
-  place.gather = std::make_unique<Gather>(version_, [this, topology, at = cursor->primary](std::string& text) {
-    text = ScanCursor::make(at, text, *topology);
-    if (text.empty()) shut("a node's SCAN cursor is too large to name the node in it");
-  });
+  place.gather = std::make_unique<Gather>(version_, 1, shared_.settings.limits.output_bytes,
+                                          [this, topology, at = cursor->primary](std::string& text, const auto&) {
+                                            text = ScanCursor::make(at, text, *topology);
+                                            if (text.empty())
+                                              shut("a node's SCAN cursor is too large to name the node in it");
+                                          });
   const std::string node_cursor = std::to_string(cursor->node_cursor);
   Args words = args;
   words[1] = node_cursor;

@@ -372,7 +372,7 @@ void Session::send_parts(const Command& command, const Args& args) {
   const std::uint64_t number = open_place();
   Place& place = replies_.at(number);
   touch_keys(place, command, args);
-  place.gather = std::make_unique<Gather>(command.merge, version_, parts);
+  place.gather = std::make_unique<Gather>(command.merge, version_, parts, shared_.settings.limits.output_bytes);
   if (command.merge == Merge::kByKey) place.gather->set_elements(keys.size());
   const auto step = static_cast<std::size_t>(command.key_step);
   std::string bytes;
@@ -412,7 +412,7 @@ bool Session::fan_out(const Command& command, const Args& args, std::string_view
   const std::uint64_t number = open_place();
   Place& place = replies_.at(number);
   touch_keys(place, command, args);
-  place.gather = std::make_unique<Gather>(command.merge, version_, primaries);
+  place.gather = std::make_unique<Gather>(command.merge, version_, primaries, shared_.settings.limits.output_bytes);
   for (std::size_t i = 0; i < primaries; ++i) {
     const RequestMeta meta = request(command, make_token(number, i), kNoSlot);
     await_publication(place, meta);

@@ -3,6 +3,7 @@
 #include <charconv>
 #include <utility>
 
+#include "daemon/info_text.hpp"
 #include "daemon/log.hpp"
 #include "daemon/memory_report.hpp"
 #include "daemon/session.hpp"
@@ -19,14 +20,6 @@ namespace {
 // As Redis: no spaces, newlines or other bytes that would break the lines of CLIENT LIST.
 bool printable(std::string_view name) {
   return std::all_of(name.begin(), name.end(), [](char c) { return c >= '!' && c <= '~'; });
-}
-
-// The value of the line that begins with `name`, if there is one.
-void replace_line(std::string& text, std::string_view name, std::string_view value) {
-  const std::size_t at = text.find(name);
-  if (at == std::string::npos) return;
-  const std::size_t from = at + name.size();
-  text.replace(from, text.find('\r', from) - from, value);
 }
 
 }  // namespace
@@ -91,20 +84,32 @@ bool Session::info(const Command& command, const Args& args, std::string_view ra
   }
   const bool ours = args.size() == 1 || named("default") || named("all") || named("everything") || named("nearcached");
   const bool emulated = shared_.settings.cluster_emulation;
-  if (!ours && !emulated) return forward(command, args, raw);
+  const std::size_t primaries = worker_.router().topology()->primaries.size();
+  // Only who asks for it by name waits for all nodes: clients that ask for all when they connect must not.
+  const std::size_t nodes = named("keyspace") ? primaries : 1;
+  if (!ours && !emulated && nodes == 1) return forward(command, args, raw);
   worker_.positions().clear();
   if (must_wait(args, tiers::upstream::kNoSlot)) return false;
   const std::uint64_t number = open_place();
-  replies_.at(number).gather = std::make_unique<Gather>(version_, [=, this](std::string& text) {
-    if (emulated) {
-      replace_line(text, "redis_mode:", "cluster");
-      replace_line(text, "cluster_enabled:", "1");
+  replies_.at(number).gather = std::make_unique<Gather>(version_, nodes, shared_.settings.limits.output_bytes,
+                                                        [=, this](std::string& text, const auto& others) {
+                                                          merge_keyspaces(text, others);
+                                                          if (emulated) {
+                                                            replace_info_line(text, "redis_mode:", "cluster");
+                                                            replace_info_line(text, "cluster_enabled:", "1");
+                                                          }
+                                                          if (!ours) return;
+                                                          text += text.empty() ? "" : "\r\n";
+                                                          text += stats_info_section(shared_.stats());
+                                                        });
+  for (std::size_t i = 0; i < nodes; ++i) {
+    const auto meta = request(command, make_token(number, i), tiers::upstream::kNoSlot);
+    if (nodes == 1) {
+      worker_.router().send(*lane_, meta, raw, now_us_);
+    } else {
+      worker_.router().send_to(*lane_, i, meta, raw, now_us_);
     }
-    if (!ours) return;
-    text += text.empty() ? "" : "\r\n";
-    text += stats_info_section(shared_.stats());
-  });
-  worker_.router().send(*lane_, request(command, make_token(number, 0), tiers::upstream::kNoSlot), raw, now_us_);
+  }
   return true;
 }
 
@@ -114,7 +119,8 @@ bool Session::memory_doctor(const Command& command, const Args& args, std::strin
   if (must_wait(args, tiers::upstream::kNoSlot)) return false;
   const std::uint64_t number = open_place();
   replies_.at(number).gather =
-      std::make_unique<Gather>(version_, [this](std::string& text) { text += "\n\n" + memory_report(shared_.stats()); });
+      std::make_unique<Gather>(version_, 1, shared_.settings.limits.output_bytes,
+                               [this](std::string& text, const auto&) { text += "\n\n" + memory_report(shared_.stats()); });
   worker_.router().send(*lane_, request(command, make_token(number, 0), tiers::upstream::kNoSlot), raw, now_us_);
   return true;
 }

@@ -94,8 +94,9 @@ bool Session::client_pause(const Command& command, const Args& args) {
 // EXEC counts as a write whatever was queued. CLIENT UNPAUSE goes through, or a pause of everything could not be ended.
 bool Session::held_by_pause(const Command& command) {
   if (!shared_.pause.begun() || command.name == "client|unpause") return false;
+  const bool publishes = command.name == "publish" || command.name == "spublish";
   const bool writes =
-      command.has(protocol::kFlagWrite) || command.has(protocol::kFlagMayReplicate) || command.name == "exec";
+      command.has(protocol::kFlagWrite) || command.has(protocol::kFlagMayReplicate) || publishes || command.name == "exec";
   if (!shared_.pause.holds(writes, now_us_)) return false;
   stall_ = Stall::kCongested;  // asks again at the next tick
   worker_.remember_congested(*this);

@@ -262,7 +262,8 @@ void Session::read_missing(const Command& command, const Args& args, const std::
     groups += n == 0 || slot_at(forwarded[n]) != slot_at(forwarded[n - 1]) ? 1 : 0;
   }
   const std::uint64_t number = open_place();
-  auto gather = std::make_unique<Gather>(Merge::kByKey, version_, hits + fills + groups);
+  auto gather =
+      std::make_unique<Gather>(Merge::kByKey, version_, hits + fills + groups, shared_.settings.limits.output_bytes);
   gather->set_elements(reads.size());
   std::uint64_t part = 0;
   for (std::uint32_t i = 0; i < reads.size(); ++i) {
@@ -361,8 +362,7 @@ void Session::on_fill(std::uint64_t token, bool answered, std::string_view bytes
   if (!answered) bytes = "_\r\n";
   heard();
   if (place.gather) {
-    queued_bytes_ += bytes.size();
-    if (place.gather->add(token_part(token), bytes, true)) finish_gather(number);
+    if (gather_more(*place.gather, token_part(token), bytes, true)) finish_gather(number);
     return;
   }
   const bool error = bytes.front() == '-';

@@ -82,6 +82,17 @@ class Across(unittest.TestCase):
                 self.assertEqual(self.client.call("RANDOMKEY"), key if isinstance(key, bytes) else key.encode())
             self.client.call("DEL", key)
 
+    def test_info_keyspace_counts_the_keys_of_all_nodes(self):
+        keys = keys_of_distinct_nodes(self.cluster)
+        for key in keys:
+            self.client.call("SET", key, "v")
+        self.client.call("PEXPIRE", keys[0], 1_000_000)
+        for words in (("INFO", "keyspace"), ("INFO", "keyspace", "nearcached"), ("INFO", "server", "Keyspace")):
+            text = self.client.call(*words).decode()
+            self.assertRegex(text, rf"# Keyspace\r\ndb0:keys={len(keys)},expires=1,avg_ttl=\d+\r\n")
+        self.client.call("FLUSHALL")
+        self.assertEqual(self.client.call("INFO", "keyspace"), b"# Keyspace\r\n")
+
     def test_subscribers_are_counted_on_all_nodes(self):
         subscribers = [self.sidecar.client() for _ in range(12)]
         try:

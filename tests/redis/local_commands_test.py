@@ -447,10 +447,15 @@ class Pause(Case):
         writer.call("SET", "paused", "before")
         self.assertEqual(pauser.call("CLIENT", "PAUSE", "600000", "WRITE"), b"OK")
         writer.send("SET", "paused", "after")
+        publisher, listener = self.client(), self.client(protocol=3)
+        listener.send("SUBSCRIBE", "paused")
+        listener.read_push()
+        publisher.send("PUBLISH", "paused", "x")  # a write as far as a pause goes
         for client in (reader, self.client(), self.client(at=server)):
             self.assertEqual(client.call("GET", "paused"), b"before")
         self.assertEqual(pauser.call("CLIENT", "UNPAUSE"), b"OK")
         self.assertEqual(writer.read(), b"OK")
+        self.assertEqual(publisher.read(), 1)
         self.assertEqual(reader.call("GET", "paused"), b"after")
 
     def test_of_all_holds_every_worker_s_clients_and_keeps_their_order(self):

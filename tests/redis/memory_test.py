@@ -65,6 +65,15 @@ class Memory(unittest.TestCase):
         self.assertGreaterEqual(len(client.call("KEYS", "*")), KEYS)
         self.assert_bounded()
 
+    def test_a_merged_reply_that_is_too_large_is_an_error_and_the_client_stays(self):
+        self.start({**SETTINGS, "limits.output_bytes": "4MB", "limits.output_pause_bytes": "64KB"})
+        client = self.client(timeout=60)
+        replies = client.pipeline([("KEYS", "*"), ("SET", "small", "1"), ("MGET", "large", "small"), ("KEYS", "key:12345?")])
+        for reply in (replies[0], replies[2]):
+            self.assertEqual(str(reply), "ERR nearcached: the reply is larger than limits.output_bytes")
+        self.assertEqual((replies[1], len(replies[3])), (b"OK", 10))
+        self.assert_bounded()
+
     def test_a_hundred_megabytes_in_one_value(self):
         """A request is whole before it is passed on: as it comes in, in a buffer that grows, and as it goes out."""
         self.start({"l1.max_bytes": "16MB", "upstream.command_timeout": "20s"})

@@ -115,6 +115,15 @@ class AgainstPlain(unittest.TestCase):
             self.assertEqual(exchange(address, data, half_close=False),
                              b"$1\r\n1\r\n+OK\r\n$1\r\n2\r\n-ERR syntax error\r\n+OK\r\n", address)
 
+    def test_client_reply_is_not_about_subscriptions(self):
+        for address in (self.both.sidecar.address, self.both.plain.address):
+            data = b"".join(encode(*command) for command in [
+                ("CLIENT", "REPLY", "OFF"), ("GET", "r"), ("SUBSCRIBE", "c"), ("UNSUBSCRIBE", "c"), ("UNSUBSCRIBE", "d"),
+                ("GET", "r"), ("CLIENT", "REPLY", "ON")])
+            self.assertEqual(exchange(address, data + encode("QUIT"), half_close=False),
+                             b"*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n*3\r\n$11\r\nunsubscribe\r\n$1\r\nc\r\n:0\r\n"
+                             b"*3\r\n$11\r\nunsubscribe\r\n$1\r\nd\r\n:0\r\n+OK\r\n+OK\r\n", address)
+
     def test_pipelines_across_the_ways_keep_their_order(self):
         commands = [("SET", "p", "0"), ("GET", "p"), ("MULTI",), ("INCR", "p"), ("INCR", "p"), ("EXEC",), ("GET", "p"),
                     ("RPUSH", "q", "x"), ("BLPOP", "q", "1"), ("GET", "p"), ("WATCH", "p"), ("GET", "p"), ("SET", "p", "7"),
