@@ -163,7 +163,9 @@ bool Session::near_upstream(const Args& args) {
   }
   if (command == nullptr) command = &kUnknown;
   if (refused(*command, inner)) return true;
-  const bool asks = command->name == "info" || command->name == "ping";
+  const std::string_view name = command->name;
+  const bool asks = name == "info" || name == "ping" || name == "client|list" || name.starts_with("slowlog|") ||
+                    name.starts_with("latency|") || name.starts_with("memory|");
   if (command->handling == Handling::kDenied) {
     answer_error("NOPERM nearcached: '" + std::string(command->name) + "' is not passed on to the upstream");
     return true;
@@ -209,7 +211,11 @@ bool Session::emulate_cluster(const Command& command, const Args& args) {
   } else if (subcommand == "keyslot") {
     answer([&](auto& out) { protocol::append_integer(out, protocol::key_slot(args[2])); });
   } else if (subcommand == "replicas" || subcommand == "slaves") {
-    answer([&](auto& out) { protocol::append_header(out, '*', 0); });
+    if (args[2] == node.id) {
+      answer([&](auto& out) { protocol::append_header(out, '*', 0); });
+    } else {
+      answer_error("ERR Unknown node " + std::string(args[2].substr(0, 128)));
+    }
   } else {
     return false;
   }

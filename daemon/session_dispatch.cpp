@@ -1,5 +1,6 @@
 // What a session does with each command that is not answered by this process alone.
 #include <algorithm>
+#include <charconv>
 #include <utility>
 
 #include "daemon/own_settings.hpp"
@@ -38,6 +39,16 @@ CommandClass class_of(Handling handling) {
 // A node's own command may be any.
 constexpr protocol::Command kNearUpstream{
     "near.upstream", -1, protocol::kFlagWrite, Handling::kAnyNode, Merge::kNone, 0, 0, 0, {}, {}};
+
+// Of CLUSTER COUNTKEYSINSLOT and GETKEYSINSLOT, which only the slot's owner can answer.
+std::uint32_t slot_asked_about(const protocol::Command& command, const std::vector<std::string_view>& args) {
+  const bool asks = command.name == "cluster|countkeysinslot" || command.name == "cluster|getkeysinslot";
+  std::uint32_t slot = 0;
+  if (!asks || args.size() < 3) return kNoSlot;
+  const auto [end, error] = std::from_chars(args[2].data(), args[2].data() + args[2].size(), slot);
+  const bool whole = error == std::errc() && end == args[2].data() + args[2].size();
+  return whole && slot < protocol::kSlotCount ? slot : kNoSlot;
+}
 
 // Of a client that watches keys.
 Handling past_l1_handling(Handling handling) { return handling == Handling::kCachedRead ? Handling::kForward : handling; }
@@ -190,6 +201,10 @@ bool Session::dispatch_unknown(const Args& args, std::string_view raw) {
     return true;
   }
   if (protocol::equal_ignoring_case(args[0], kNearUpstream.name)) {
+    if (pinned_ && pinned_->queueing()) {
+      pinned_->refuse_queued("ERR nearcached: 'near.upstream' is not offered inside a transaction");
+      return true;
+    }
     last_command_ = kNearUpstream.name;
     return take(kNearUpstream, args, [&] { return refused(kNearUpstream, args) || near_upstream(args); });
   }
@@ -320,7 +335,8 @@ bool Session::forward(const Command& command, const Args& args, std::string_view
   if (!protocol::extract_keys(command, args, positions)) positions.clear();
   const bool cluster = worker_.router().topology()->cluster;
   if (cluster && command.name == "scan") return scan(command, args);
-  const std::uint32_t slot = positions.empty() ? kNoSlot : slot_of(args[positions[0]]);
+  std::uint32_t slot = positions.empty() ? kNoSlot : slot_of(args[positions[0]]);
+  if (cluster && positions.empty()) slot = slot_asked_about(command, args);
   if (must_wait(args, slot)) return false;
   const std::uint64_t number = open_place();
   Place& place = replies_.at(number);

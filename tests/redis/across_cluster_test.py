@@ -121,6 +121,12 @@ class Across(unittest.TestCase):
             port = int(node.rpartition(":")[2])
             self.assertIn(f"tcp_port:{port}".encode(), self.client.call("NEAR.UPSTREAM", node, "INFO", "server"))
             self.assertEqual(self.client.call("NEAR.UPSTREAM", node, "CONFIG", "GET", "port"), [b"port", str(port).encode()])
+            self.assertEqual(self.client.call("NEAR.UPSTREAM", node, "SLOWLOG", "RESET"), b"OK")
+            self.assertEqual(self.client.call("NEAR.UPSTREAM", node, "SLOWLOG", "GET"), [])
+            self.assertIn(b" cmd=client|list ", self.client.call("NEAR.UPSTREAM", node, "CLIENT", "LIST"))
+            for own in (("CLIENT", "SETNAME", "x"), ("MONITOR",), ("MULTI",)):
+                with self.assertRaisesRegex(ReplyError, "can't be sent to one node"):
+                    self.client.call("NEAR.UPSTREAM", node, *own)
         sizes = [self.client.call("NEAR.UPSTREAM", node, "DBSIZE") for node in nodes]
         self.client.call("SET", "counted", 1)
         self.assertEqual(sum(self.client.call("NEAR.UPSTREAM", node, "DBSIZE") for node in nodes), sum(sizes) + 1)
@@ -130,6 +136,21 @@ class Across(unittest.TestCase):
                              ((nodes[0], "NOSUCH", "x"), "unknown command")):
             with self.assertRaisesRegex(ReplyError, error):
                 self.client.call("NEAR.UPSTREAM", *wrong)
+
+    def test_one_node_is_not_asked_within_a_transaction(self):
+        node = self.client.call("NEAR.UPSTREAM")[0]
+        replies = self.client.pipeline([("MULTI",), ("NEAR.UPSTREAM", node, "SET", "a", "2"), ("SET", "a", "1"), ("EXEC",)])
+        self.assertRegex(str(replies[1]), "'near.upstream' is not offered inside a transaction")
+        self.assertRegex(str(replies[3]), "^EXECABORT")
+        self.assertIsNone(self.client.call("GET", "a"))
+
+    def test_a_slots_owner_is_asked_for_its_keys(self):
+        for key in keys_of_distinct_nodes(self.cluster):
+            self.client.call("SET", key, "v")
+            self.assertEqual(self.client.call("CLUSTER", "COUNTKEYSINSLOT", key_slot(key)), 1)
+            self.assertEqual(self.client.call("CLUSTER", "GETKEYSINSLOT", key_slot(key), 10), [key.encode()])
+        with self.assertRaisesRegex(ReplyError, "ERR Invalid slot"):
+            self.client.call("CLUSTER", "COUNTKEYSINSLOT", 16384)
 
     def test_a_write_at_one_node_is_seen_by_who_had_the_key_in_l1(self):
         key = "near"
@@ -234,6 +255,9 @@ class Emulated(unittest.TestCase):
                 shard = client.call("CLUSTER", "SHARDS")[0]
                 self.assertEqual(shard[:2], [b"slots", [0, 16383]])
                 self.assertEqual(shard[3][0][:6], [b"id", myid, b"port", int(port), b"ip", host.encode()])
+                self.assertEqual(client.call("CLUSTER", "REPLICAS", myid), [])
+                with self.assertRaisesRegex(ReplyError, "^ERR Unknown node nobody$"):
+                    client.call("CLUSTER", "REPLICAS", "nobody")
                 for command in ("READONLY", "READWRITE", "ASKING"):
                     self.assertEqual(client.call(command), b"OK")
                 self.assertIn(b"cluster_enabled:1", client.call("INFO", "cluster"))
