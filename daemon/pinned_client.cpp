@@ -179,7 +179,7 @@ void PinnedClient::release_unwatched() {
 // What kept the client waiting is over.
 void PinnedClient::idle_again() {
   busy_ = blocked_ = false;
-  session_.stream_.mind_hangup(false);
+  session_.stream_.mind_hangup(0);
   session_.touched();
 }
 
@@ -316,7 +316,7 @@ PinnedClient::Taken PinnedClient::block(const Command& command, const Args& args
   blocking_fenced_ = false;
   blocking_moves_ = 0;
   busy_ = blocked_ = true;
-  session_.stream_.mind_hangup(true);
+  session_.stream_.mind_hangup(session_.shared_.settings.limits.output_bytes);
   send_blocking(*connection, false);
   return Taken::kYes;
 }
@@ -402,7 +402,7 @@ PinnedClient::Taken PinnedClient::wait(std::string_view raw) {
   wait_reply_.clear();
   waits_left_ = nodes.size();
   busy_ = blocked_ = true;
-  session_.stream_.mind_hangup(true);
+  session_.stream_.mind_hangup(session_.shared_.settings.limits.output_bytes);
   for (const Endpoint& node : nodes) {
     PinnedConnection* connection = find(node);
     connection->send(kOurOwn, offset_mark(topology, node), 0);

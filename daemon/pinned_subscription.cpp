@@ -114,7 +114,7 @@ PinnedClient::Taken PinnedClient::subscribe(const Command& command, const Args& 
     const auto [place, added] = s.names[kind].emplace(std::string(args[i]), to);
     if (added) {
       s.added[kind].push_back(place->first);
-      session_.queued_bytes_ += place->first.size();
+      session_.kept_bytes_ += place->first.size();
     }
   }
   await_confirmations(args.size() - 1);
@@ -153,7 +153,7 @@ PinnedClient::Taken PinnedClient::unsubscribe(const Command& command, const Args
   return Taken::kYes;
 }
 
-void PinnedClient::forget_bytes(std::string_view name) { session_.queued_bytes_ -= name.size(); }
+void PinnedClient::forget_bytes(std::string_view name) { session_.kept_bytes_ -= name.size(); }
 
 bool PinnedClient::forget(Kind kind, std::string_view name) {
   auto& names = subscriptions_->names[kind];

@@ -119,7 +119,7 @@ PinnedClient::Taken PinnedClient::pass_through(const Command& command, const Arg
     t.touched = {};
     note_keys(t.touched, command, args);
     busy_ = blocked_ = true;
-    session_.stream_.mind_hangup(true);
+    session_.stream_.mind_hangup(session_.shared_.settings.limits.output_bytes);
   } else if (whole && name == "multi") {
     t.multi = true;
     t.touched = {};

@@ -119,7 +119,7 @@ void PinnedClient::end_with(std::string_view reply) {
 
 void PinnedClient::end_transaction(bool clean) {
   if (transaction_) {
-    for (const Queued& queued : transaction_->queued) session_.queued_bytes_ -= queued.bytes.size();
+    for (const Queued& queued : transaction_->queued) session_.kept_bytes_ -= queued.bytes.size();
   }
   const bool as_it_came = !transaction_ || !transaction_->selected;
   transaction_.reset();
@@ -181,10 +181,14 @@ PinnedClient::Taken PinnedClient::enqueue(const Command& command, const Args& ar
     refuse_queued(kCrossSlot);
     return Taken::kYes;
   }
+  if (session_.kept_bytes_ + raw.size() > session_.shared_.settings.limits.output_bytes) {
+    refuse_queued("ERR nearcached: the transaction is larger than limits.output_bytes");
+    return Taken::kYes;
+  }
   if (t.lost || t.restart) {
     // It is sent with EXEC, if at all.
     t.queued.push_back({std::string(raw), slot, session_.shared_.publishes && protocol::may_write(command)});
-    session_.queued_bytes_ += raw.size();
+    session_.kept_bytes_ += raw.size();
     note_keys(t.touched, command, args);
     session_.answer([](auto& out) { protocol::append_simple(out, "QUEUED"); });
     return Taken::kYes;
@@ -209,7 +213,7 @@ PinnedClient::Taken PinnedClient::enqueue(const Command& command, const Args& ar
   if (!positions.empty()) t.slot = slot;
   if (!t.begun) begin_on(*connection);
   t.queued.push_back({std::string(raw), slot, session_.shared_.publishes && protocol::may_write(command)});
-  session_.queued_bytes_ += raw.size();
+  session_.kept_bytes_ += raw.size();
   note_keys(t.touched, command, args);
   const std::uint64_t number = session_.open_place();
   connection->send(make_token(number, 0), raw, tiers::io::boot_us() + session_.command_timeout_us());
@@ -225,10 +229,15 @@ void PinnedClient::begin_on(PinnedConnection& connection) {
 }
 
 void PinnedClient::note_keys(Touched& touched, const Command& command, const Args& args) {
+  constexpr std::size_t kHashesMax = 1u << 20;
   std::vector<std::uint32_t>& positions = worker_.positions();
   if (!protocol::extract_keys(command, args, positions)) positions.clear();
-  for (const std::uint32_t at : positions) touched.hashes.push_back(tiers::l1::hash_key(args[at]));
+  const bool fits = touched.hashes.size() + positions.size() <= kHashesMax;
+  for (const std::uint32_t at : positions) {
+    if (fits) touched.hashes.push_back(tiers::l1::hash_key(args[at]));
+  }
   if (!protocol::may_write(command)) return;
+  touched.writes_unknown |= !fits;
   touched.writes_all |= command.has(protocol::kFlagChangesAllKeys);
   touched.writes_unknown |= positions.empty() || !protocol::write_keys_known(command);
 }

@@ -118,8 +118,9 @@ bool Session::on_end_of_input() {
 }
 
 void Session::on_closed(int error) {
-  if (error == EPROTO) {
-    const std::string reason = stream_.why(error);
+  if (error == EPROTO || error == ENOBUFS) {
+    const std::string reason =
+        error == EPROTO ? stream_.why(error) : "it pipelines too much behind a command that blocks (limits.output_bytes)";
     log::write_limited(log::Level::kWarn, "client_closed", reason, {{"id", id_}, {"client", peer_}, {"reason", reason}});
   }
   closing_ = true;
@@ -158,9 +159,9 @@ void Session::end_of_turn() {
     shut({});
     return;
   }
-  if (stream_.out().size() + queued_bytes_ > shared_.settings.limits.output_bytes) {
+  if (stream_.out().size() + queued_bytes_ + kept_bytes_ > shared_.settings.limits.output_bytes) {
     worker_.counters().clients_closed_output.add();
-    shut("it does not read its replies (limits.output_bytes)");
+    shut("it does not read its replies, or has too many subscriptions (limits.output_bytes)");
     return;
   }
   worker_.counters().bytes_in.add(stream_.bytes_in() - std::exchange(bytes_in_seen_, stream_.bytes_in()));

@@ -66,9 +66,13 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   void retry_congested();
 
   [[nodiscard]] bool finished() const { return !stream_.is_open() && replies_.empty() && outside_ == 0; }
-  [[nodiscard]] std::size_t buffered_bytes() { return stream_.out().size() + stream_.unread_bytes() + queued_bytes_; }
+  [[nodiscard]] std::size_t buffered_bytes() {
+    return stream_.out().size() + stream_.unread_bytes() + queued_bytes_ + kept_bytes_;
+  }
   // Of that what does not lie in the worker's buffer pool.
-  [[nodiscard]] std::size_t heap_bytes() const { return queued_bytes_ + parser_.memory_bytes() + trail_.memory_bytes(); }
+  [[nodiscard]] std::size_t heap_bytes() const {
+    return queued_bytes_ + kept_bytes_ + parser_.memory_bytes() + trail_.memory_bytes();
+  }
   [[nodiscard]] std::int64_t last_active_us() const { return now_us_; }
   [[nodiscard]] bool idle() const;
   // Says why, if the command is not for this client.
@@ -296,6 +300,7 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
 
   tiers::io::Ring<Place> replies_;
   std::size_t queued_bytes_ = 0;              // in the places
+  std::size_t kept_bytes_ = 0;                // of a transaction and of subscriptions: reading on does not make them more
   tiers::coherence::KeysInFlight forwarded_;  // on data connections
   tiers::coherence::KeysInFlight filling_;    // on fill connections
   std::uint64_t forward_topology_ = 0;        // version that the requests in forwarded_ were routed by

@@ -283,7 +283,9 @@ FillService::Link* FillService::link_to(const upstream::IdentityPtr& identity, c
   if (known != links_.end()) return known->second.get();
   const auto row = cache_.links().acquire();
   if (!row) return nullptr;
-  return links_.emplace(key, std::make_unique<Link>(*this, identity, node, *row)).first->second.get();
+  Link* link = links_.emplace(key, std::make_unique<Link>(*this, identity, node, *row)).first->second.get();
+  link->connection().tick(io::boot_us());  // opens it: a first read should not wait for a tick
+  return link;
 }
 
 void FillService::serve(const Request& request) {

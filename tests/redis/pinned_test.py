@@ -145,6 +145,21 @@ class AgainstPlain(unittest.TestCase):
                    for address in (self.both.sidecar.address, self.both.plain.address)]
         self.assertEqual(answers[0], answers[1])
 
+    def test_a_transaction_may_be_larger_than_what_a_client_may_leave_unread(self):
+        large = "y" * 1_500_000  # limits.output_pause_bytes is 1 MB
+        self.compare([(1, "MULTI"), (1, "SET", "q", large), (1, "APPEND", "q", large), (1, "STRLEN", "q"), (1, "EXEC"),
+                      (1, "GET", "q"), (1, "MULTI"), (1, "SET", "q", large), (1, "DISCARD"), (1, "STRLEN", "q")])
+
+    def test_a_transaction_over_the_limit_is_refused_and_costs_nothing_afterwards(self):
+        with Sidecar(f"redis://{self.both.upstream.address}", {**POOL, "limits.output_bytes": "1MB"}) as sidecar:
+            with sidecar.client() as client:
+                for _ in range(3):
+                    replies = client.pipeline([("MULTI",), *[("SET", "q", "y" * 100_000)] * 12, ("EXEC",), ("STRLEN", "q")])
+                    self.assertEqual(replies[1:10], [b"QUEUED"] * 9)
+                    self.assertEqual(str(replies[12]), "ERR nearcached: the transaction is larger than limits.output_bytes")
+                    self.assertRegex(str(replies[13]), "^EXECABORT")
+                self.assertEqual(client.pipeline([("MULTI",), ("SET", "q", "y" * 900_000), ("EXEC",)])[2], [b"OK"])
+
     def test_connections_are_given_back(self):
         sidecar = self.both.sidecar
         for _ in range(200):
@@ -196,6 +211,14 @@ class PubSub(unittest.TestCase):
             client.call("GET", "hot")
             self.assertGreater(self.both.sidecar.hits, before)
 
+    def test_long_names_of_channels_do_not_stop_their_client(self):
+        names = [f"{i}:" + "n" * 100_000 for i in range(15)]
+        with self.both.sidecar.client(protocol=3, timeout=PATIENCE_S) as client:
+            for name in names:
+                client.send("SUBSCRIBE", name)
+                client.read_push()
+            self.assertEqual(client.call("SET", "goes-on", "1"), b"OK")
+
     def test_a_slow_subscriber_is_closed_and_others_are_not(self):
         sidecar = self.both.sidecar
         with sidecar.client() as slow, sidecar.client() as healthy:
@@ -239,15 +262,45 @@ class Blocking(unittest.TestCase):
                 client = sidecar.client()
                 client.send("BLPOP", "gone", 0)
                 client.send("PING")  # what it sent behind is not read yet
-                eventually(lambda: b"cmd=blpop" in direct.call("CLIENT", "LIST"), "blocked upstream")
+                eventually(lambda: b"flags=b" in direct.call("CLIENT", "LIST"), "blocked upstream")
                 if half_close:
                     client.sock.shutdown(socket.SHUT_WR)
                 else:
                     client.close()
-                eventually(lambda: b"cmd=blpop" not in direct.call("CLIENT", "LIST"), "unblocked upstream")
+                eventually(lambda: b"flags=b" not in direct.call("CLIENT", "LIST"), "unblocked upstream")
                 client.close()
             direct.call("RPUSH", "gone", "kept")
             self.assertEqual(direct.call("LPOP", "gone"), b"kept")
+
+    def test_a_client_that_goes_is_noticed_behind_all_that_it_sent(self):
+        """More than sockets hold, so that its end can't be seen without reading what stands before it."""
+        behind = encode("SET", "behind", "y" * 1000) * 8000
+        with Client(self.both.upstream.address) as direct:
+            client = self.both.sidecar.client()
+            client.raw(encode("BLPOP", "gone", 0) + behind)
+            eventually(lambda: b"flags=b" in direct.call("CLIENT", "LIST"), "blocked upstream")
+            client.close()
+            eventually(lambda: b"flags=b" not in direct.call("CLIENT", "LIST"), "unblocked upstream")
+            direct.call("RPUSH", "gone", "kept")
+            self.assertEqual(direct.call("LPOP", "gone"), b"kept")
+            self.assertIsNone(direct.call("GET", "behind"))
+            with self.both.sidecar.client(timeout=PATIENCE_S) as client:
+                client.raw(encode("BLPOP", "here", 0) + behind + encode("ECHO", "the end"))
+                direct.call("RPUSH", "here", "x")
+                self.assertEqual(client.read(), [b"here", b"x"])
+                self.assertEqual([client.read() for _ in range(8001)], [b"OK"] * 8000 + [b"the end"])
+            direct.call("DEL", "behind")
+
+    def test_who_pipelines_without_end_behind_a_blocking_command_is_closed(self):
+        with Sidecar(f"redis://{self.both.upstream.address}", {**POOL, "limits.output_bytes": "1MB"}) as sidecar:
+            client = sidecar.client(timeout=PATIENCE_S)
+            with self.assertRaises(OSError):
+                client.raw(encode("BLPOP", "gone", 0) + encode("SET", "behind", "y" * 1000) * 20_000)
+                client.read()
+            client.close()
+            eventually(lambda: "pipelines too much behind a command that blocks" in "\n".join(sidecar.log), "the reason")
+            with Client(self.both.upstream.address) as direct:
+                eventually(lambda: b"flags=b" not in direct.call("CLIENT", "LIST"), "unblocked upstream")
 
     def test_a_consumer_is_woken_and_reads_what_its_producer_wrote(self):
         sidecar = self.both.sidecar

@@ -66,8 +66,7 @@ void Stream::close() {
 
 void Stream::update_interest() {
   if (fd_ < 0 || connecting_) return;
-  const std::uint32_t when_paused = mind_hangup_ ? std::uint32_t{EPOLLRDHUP} : 0u;
-  const std::uint32_t wanted = (paused_ ? when_paused : std::uint32_t{EPOLLIN}) |
+  const std::uint32_t wanted = (reads() ? std::uint32_t{EPOLLIN} : 0u) |
                                (want_write_ || (tls_ && tls_->read_wants_write()) ? std::uint32_t{EPOLLOUT} : 0u);
   if (wanted == interest_) return;
   interest_ = wanted;
@@ -114,8 +113,8 @@ void Stream::pause() {
   update_interest();
 }
 
-void Stream::mind_hangup(bool mind) {
-  mind_hangup_ = mind;
+void Stream::mind_hangup(std::size_t bytes_max) {
+  read_ahead_ = bytes_max;
   update_interest();
 }
 
@@ -130,7 +129,7 @@ void Stream::resume() {
 // The socket does not become readable for what the session holds already. Reading that can't fail, so that the owner, whose
 // call this may be, is not told on_closed().
 void Stream::drain_decrypted() {
-  while (tls_ && !connecting_ && !paused_ && tls_->holds_input()) read_once();
+  while (tls_ && !connecting_ && reads() && tls_->holds_input()) read_once();
 }
 
 void Stream::fail(int error) {
@@ -193,10 +192,10 @@ void Stream::on_events(std::uint32_t events) {
     if (fd_ < 0) return;
   }
   const bool to_be_read = (events & EPOLLIN) != 0 || (tls_ && tls_->read_wants_write());
-  if (to_be_read && !paused_) {
+  if (to_be_read && reads()) {
     read_once();
     drain_decrypted();
-  } else if ((events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP)) != 0) {
+  } else if ((events & (EPOLLERR | EPOLLHUP)) != 0) {
     // Paused: nothing can be read or written any more, and the event would come again for ever.
     close();
     owner_.on_closed(0);
@@ -204,7 +203,7 @@ void Stream::on_events(std::uint32_t events) {
 }
 
 void Stream::read_once() {
-  const bool straight = in_.empty() && expected_ <= EventLoop::kScratchBytes;
+  const bool straight = !paused_ && in_.empty() && expected_ <= EventLoop::kScratchBytes;
   char* room = loop_.scratch();
   std::size_t room_bytes = EventLoop::kScratchBytes;
   if (!straight) {
@@ -232,7 +231,11 @@ void Stream::read_once() {
   expected_ = 0;
   if (!straight) {
     in_.commit(n);
-    deliver();
+    if (!paused_) {
+      deliver();
+    } else if (in_.size() > read_ahead_) {
+      fail(ENOBUFS);
+    }
     return;
   }
   delivering_ = true;

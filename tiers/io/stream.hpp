@@ -76,8 +76,9 @@ class Stream final : public EventHandler {
   void resume();
   [[nodiscard]] bool paused() const { return paused_; }
   // While it is paused the peer's end of input is not seen. With this it is, and the stream is closed: for owners that wait
-  // for something that may never come.
-  void mind_hangup(bool mind);
+  // for something that may never come. The end stands behind all that was sent before, so up to bytes_max are read ahead;
+  // more ends the stream with ENOBUFS. 0: the end is not looked for.
+  void mind_hangup(std::size_t bytes_max);
   // Sized ahead for one large message.
   void expect(std::size_t bytes) { expected_ = bytes; }
   [[nodiscard]] int fd() const { return fd_; }
@@ -93,6 +94,7 @@ class Stream final : public EventHandler {
   void shake_hands();
   void fail(int error);
   void drain_decrypted();
+  [[nodiscard]] bool reads() const { return !paused_ || (read_ahead_ != 0 && !ended_); }
   [[nodiscard]] ssize_t receive(char* room, std::size_t n);
   [[nodiscard]] ssize_t transmit(std::string_view bytes);
 
@@ -107,7 +109,7 @@ class Stream final : public EventHandler {
   bool want_write_ = false;
   bool delivering_ = false;
   bool ended_ = false;
-  bool mind_hangup_ = false;
+  std::size_t read_ahead_ = 0;  // bytes, while paused
   bool retain_ = false;
   std::size_t sent_ = 0;
   std::size_t expected_ = 0;

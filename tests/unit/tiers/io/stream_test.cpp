@@ -199,6 +199,43 @@ TEST_CASE("a stream paused for backpressure still notices that its peer is gone"
   CHECK(b.closed == 1);
 }
 
+TEST_CASE("a paused stream that minds its peer's going reads what stands before it, and gives it out when resumed",
+          "[stream]") {
+  Bench b;
+  b.stream.pause();
+  b.stream.mind_hangup(100'000);
+  b.peer_sends(std::string(60'000, 'x'));
+  b.script.until([&] { return b.stream.unread_bytes() == 60'000; })
+      .then([&] {
+        CHECK(b.data_calls == 0);
+        b.stream.mind_hangup(0);
+        b.stream.resume();
+        CHECK(b.seen.size() == 60'000);
+        b.stream.pause();
+        b.stream.mind_hangup(100'000);
+        b.peer_sends(std::string(60'000, 'y'));
+        b.peer_closes();
+      })
+      .until([&] { return b.closed == 1; })
+      .run();
+  CHECK(b.close_error == 0);
+  CHECK(b.seen.size() == 60'000);
+  CHECK(b.loop.buffers().bytes_out() == 0);
+}
+
+TEST_CASE("a paused stream reads ahead so far and no further", "[stream]") {
+  Bench b;
+  b.stream.pause();
+  b.stream.mind_hangup(100'000);
+  b.peer_sends(std::string(60'000, 'x'));
+  b.script.until([&] { return b.stream.unread_bytes() == 60'000; })
+      .then([&] { b.peer_sends(std::string(60'000, 'x')); })
+      .until([&] { return b.closed == 1; })
+      .run();
+  CHECK(b.close_error == ENOBUFS);
+  CHECK(b.data_calls == 0);
+}
+
 TEST_CASE("what the kernel does not take leaves when it does, in order, and the owner is told", "[stream]") {
   Bench b;
   std::string sent;
