@@ -1,5 +1,6 @@
 // What the scripts share: cases that run one after the other, each with a bound, and lines that clients_test.py reads.
-//     node SCRIPT.js HOST PORT MODE      MODE: plain (one server), cluster (a cluster behind)
+//     node SCRIPT.js HOST PORT MODE      MODE: plain (one server), cluster (a cluster behind), emulated
+//     (the client in its cluster mode)
 // With TLS_CA in the environment, the path of an authority's certificate, clients connect under TLS.
 'use strict';
 
@@ -15,6 +16,9 @@ exports.mode = process.argv[4];
 const { host, port } = exports;
 const ca = process.env.TLS_CA && fs.readFileSync(process.env.TLS_CA);
 exports.address = ca ? { host, port, tls: { ca } } : { host, port };
+// Who they are; nobody, if there is no password in the environment.
+const { USERNAME: username, PASSWORD: password } = process.env;
+exports.auth = password === undefined ? {} : { username: username || undefined, password };
 exports.socket = ca ? { host, port, tls: true, ca } : { host, port };
 
 const cases = [];

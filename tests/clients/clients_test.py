@@ -2,7 +2,7 @@
 
     clients_test.py debian|npm
 
-debian: redis-py of Debian's python3-redis, and redis-cli. npm: ioredis, node-redis, BullMQ, express-session with
+debian: redis-py of Debian's python3-redis, hiredis, and redis-cli. npm: ioredis, node-redis, BullMQ, express-session with
 connect-redis, rate-limiter-flexible, of the versions in package-lock.json, which `npm install` puts beside the build. Where node
 or its packages can't be had the program says so and ends with 77. Each script also runs against the plain server: what it
 finds wrong there is the script's own fault.
@@ -22,9 +22,19 @@ from system import BINARY, Cluster, RedisServer, Sidecar, free_port  # noqa: E40
 from certificates import Authority, TlsRedisServer  # noqa: E402
 
 SCRIPTS = {
-    "debian": ["redis_py_client.py"],
+    "debian": ["redis_py_client.py", "hiredis_client"],
     "npm": ["ioredis_client.js", "node_redis_client.js", "bullmq_application.js", "web_application.js"],
 }
+IN_CLUSTER_MODE = {
+    "debian": ["redis_py_cluster.py"],
+    "npm": ["ioredis_client.js", "node_redis_cluster.js"],
+}
+WITHOUT_TLS = ["hiredis_client"]
+WITH_PASSWORDS = {
+    "debian": SCRIPTS["debian"],
+    "npm": ["ioredis_client.js", "node_redis_client.js"],
+}
+PASSWORD = "correct horse"
 PACKAGES = Path(BINARY).resolve().parent / "clients"
 NODE_MAJOR_MIN = 20
 INSTALL_BOUND_S = 240
@@ -62,9 +72,10 @@ class Clients:
 
     def run_script(self, name, address, mode, **variables):
         host, _, port = address.rpartition(":")
-        command = ["node"] if name.endswith(".js") else ["/usr/bin/python3"]
+        languages = {".js": ["node", str(HERE / name)], ".py": ["/usr/bin/python3", str(HERE / name)]}
+        command = languages.get(Path(name).suffix, [str(PACKAGES.parent / name)])
         environment = {**os.environ, "NODE_PATH": str(PACKAGES / "node_modules"), "PYTHONDONTWRITEBYTECODE": "1", **variables}
-        result = subprocess.run([*command, str(HERE / name), host, port, mode], capture_output=True, text=True,
+        result = subprocess.run([*command, host, port, mode], capture_output=True, text=True,
                                 timeout=SCRIPT_BOUND_S, env=environment, stdin=subprocess.DEVNULL)
         passed = len(re.findall(r"^ok ", result.stdout, re.MULTILINE))
         wanted = re.search(r"^1\.\.(\d+)$", result.stdout, re.MULTILINE)
@@ -128,6 +139,53 @@ class UnderTls(Clients, unittest.TestCase):
         self.run_script(name, self.address, "plain", TLS_CA=self.ca)
 
 
+class WithPasswords(Clients, unittest.TestCase):
+    """The upstream's password, and a user whom only the sidecar knows."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.upstream = RedisServer(password=PASSWORD)
+        cls.passed_on = Sidecar(cls.upstream.url)
+        cls.sidecar = Sidecar(cls.upstream.url, start=False)
+        password, config = (cls.sidecar.directory / name for name in ("password", "users.yaml"))
+        password.write_text(PASSWORD + "\n")
+        config.write_text(f'users:\n  - {{name: app, password_files: ["{password}"], commands: "+@all", keys: "*", channels: "*"}}\n')
+        cls.sidecar.args = ["--config", str(config)]
+        cls.sidecar.start()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.passed_on.stop()
+        super().tearDownClass()
+
+    def check(self, name):
+        self.run_script(name, self.passed_on.address, "plain", PASSWORD=PASSWORD)
+        self.run_script(name, self.sidecar.address, "plain", USERNAME="app", PASSWORD=PASSWORD)
+
+
+class InClusterMode(Clients, unittest.TestCase):
+    """Clients that insist on a cluster, shown one node that owns all slots (cluster_emulation)."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.upstream = Cluster(primaries=3)
+        cls.server = RedisServer()
+        cls.sidecar, cls.before_one_server = (
+            Sidecar(url, {"cluster_emulation": "true"}) for url in (cls.upstream.url, f"redis://{cls.server.address}"))
+        for sidecar in (cls.sidecar, cls.before_one_server):
+            sidecar.wait_caching()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.before_one_server.stop()
+        cls.server.stop()
+        super().tearDownClass()
+
+    def check(self, name):
+        for sidecar in (self.sidecar, self.before_one_server):
+            self.run_script(name, sidecar.address, "emulated")
+
+
 class CommandLine(unittest.TestCase):
     """redis-cli, typed into."""
 
@@ -163,8 +221,10 @@ class CommandLine(unittest.TestCase):
 
 
 def add_tests(part):
-    for kind in (BeforeOneServer, BeforeACluster, UnderTls):
-        for name in SCRIPTS[part]:
+    under_tls = [name for name in SCRIPTS[part] if name not in WITHOUT_TLS]
+    for kind, names in ((BeforeOneServer, SCRIPTS[part]), (BeforeACluster, SCRIPTS[part]), (UnderTls, under_tls),
+                        (WithPasswords, WITH_PASSWORDS[part]), (InClusterMode, IN_CLUSTER_MODE[part])):
+        for name in names:
             setattr(kind, f"test_{name.split('.')[0]}", lambda self, name=name: self.check(name))
 
 

@@ -3,9 +3,11 @@
 
 const assert = require('node:assert/strict');
 const Redis = require('ioredis');
-const { test, run, eventually, address, mode } = require('./cases.js');
+const { test, run, eventually, address, auth, mode } = require('./cases.js');
 
-const connect = (options = {}) => new Redis({ ...address, ...options });
+const connect = ({ enableAutoPipelining, ...options } = {}) => (mode === 'emulated'
+  ? new Redis.Cluster([address], { enableAutoPipelining, shardedSubscribers: true, redisOptions: { ...address, ...options } })
+  : new Redis({ ...address, ...auth, enableAutoPipelining, ...options }));
 const key = (name) => `{ioredis}:${name}`;
 
 async function using(options, body) {
@@ -122,7 +124,7 @@ test('a stream with a consumer group', () => using({}, (consumer) => using({}, a
 
 test('it comes back when its connection is killed', () => using({}, async (redis) => {
   await redis.set(key('k'), 'v');
-  redis.stream.destroy();
+  for (const connection of mode === 'emulated' ? redis.nodes('all') : [redis]) connection.stream.destroy();
   assert.equal(await redis.get(key('k')), 'v');
 }));
 
@@ -131,5 +133,36 @@ test('binary values of a megabyte', () => using({}, async (redis) => {
   await redis.set(key('big'), value);
   for (let i = 0; i < 3; i += 1) assert.ok(value.equals(await redis.getBuffer(key('big'))));
 }));
+
+if (mode === 'emulated') {
+  test('it sees one node, and scans all keys there', () => using({}, async (redis) => {
+    await redis.get(key('ready'));
+    const nodes = redis.nodes('master');
+    assert.equal(nodes.length, 1);
+    for (let i = 0; i < 300; i += 1) await redis.set(`ioredis:scanned:${i}`, i);
+    const seen = new Set();
+    for await (const keys of nodes[0].scanStream({ match: 'ioredis:scanned:*' })) keys.forEach((name) => seen.add(name));
+    assert.equal(seen.size, 300);
+  }));
+
+  test('messages of a shard', () => using({}, (publisher) => using({}, async (subscriber) => {
+    const heard = [];
+    subscriber.on('smessage', (channel, text) => heard.push([channel, text]));
+    await subscriber.ssubscribe(key('shard'));
+    await publisher.spublish(key('shard'), 'hello');
+    await eventually(() => heard.length === 1, 'a message');
+    assert.deepEqual(heard, [[key('shard'), 'hello']]);
+  })));
+}
+
+if (mode !== 'emulated') {
+  test('a wrong password is told', () => using({ username: 'nobody', password: 'x', maxRetriesPerRequest: 0 }, async (redis) => {
+    const told = new Promise((resolve) => redis.on('error', (error) => /WRONGPASS/.test(String(error)) && resolve()));
+    const sent = redis.ping().catch(() => {});
+    await told;
+    redis.disconnect();
+    await sent;
+  }));
+}
 
 run();

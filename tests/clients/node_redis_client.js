@@ -3,7 +3,7 @@
 
 const assert = require('node:assert/strict');
 const { createClient, createClientPool, defineScript, WatchError } = require('redis');
-const { test, run, eventually, socket } = require('./cases.js');
+const { test, run, eventually, auth, socket } = require('./cases.js');
 
 const scripts = {
   addTo: defineScript({
@@ -18,7 +18,7 @@ const scripts = {
 };
 
 async function using(RESP, body) {
-  const client = createClient({ RESP, socket, scripts });
+  const client = createClient({ RESP, socket, scripts, ...auth });
   client.on('error', () => {});
   await client.connect();
   try {
@@ -100,8 +100,14 @@ for (const RESP of [2, 3]) {
     assert.equal(await redis.get(key('k')), 'v');
   }));
 
+  test(named('a wrong password is told'), async () => {
+    const client = createClient({ RESP, socket: { ...socket, reconnectStrategy: false }, username: 'nobody', password: 'x' });
+    client.on('error', () => {});
+    await assert.rejects(client.connect(), /WRONGPASS/);
+  });
+
   test(named('a pool of connections'), async () => {
-    const pool = createClientPool({ RESP, socket }, { maximum: 5 });
+    const pool = createClientPool({ RESP, socket, ...auth }, { maximum: 5 });
     pool.on('error', () => {});
     await pool.connect();
     await pool.del(key('count'));

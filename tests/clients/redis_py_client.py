@@ -2,7 +2,8 @@
 
     redis_py_client.py HOST PORT MODE
 
-With TLS_CA in the environment, the path of an authority's certificate, it connects under TLS.
+With TLS_CA in the environment, the path of an authority's certificate, it connects under TLS; with PASSWORD (and USERNAME) it
+authenticates.
 """
 
 import os
@@ -15,11 +16,12 @@ import redis
 
 HOST, PORT = sys.argv[1], int(sys.argv[2])
 PATIENCE_S = 20
+AUTH = {"username": os.environ.get("USERNAME"), "password": os.environ["PASSWORD"]} if "PASSWORD" in os.environ else {}
 TLS = {"ssl": True, "ssl_ca_certs": os.environ["TLS_CA"]} if "TLS_CA" in os.environ else {}
 
 
 def connect(**options):
-    return redis.Redis(HOST, PORT, socket_timeout=PATIENCE_S, decode_responses=True, **TLS, **options)
+    return redis.Redis(HOST, PORT, socket_timeout=PATIENCE_S, decode_responses=True, **TLS, **{**AUTH, **options})
 
 
 def key(name):
@@ -132,6 +134,17 @@ def a_lost_connection_is_made_anew():
     client.set(key("k"), "v")
     client.connection_pool.disconnect()
     assert client.get(key("k")) == "v"
+
+
+def a_wrong_password_is_told():
+    try:
+        connect(username="nobody", password="x").ping()
+    except redis.AuthenticationError:
+        return
+    except redis.ResponseError as error:
+        assert str(error).startswith("WRONGPASS"), error
+        return
+    raise AssertionError("nobody was let in")
 
 
 def the_process_tells_of_its_clients_and_slow_commands():
