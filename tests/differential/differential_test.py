@@ -62,6 +62,18 @@ class OneServer(unittest.TestCase):
         self.assertIsNotNone(runner.run([(0, [(b"GET", b"s0")], []), *sequence]))
 
 
+class BeforeACluster(unittest.TestCase):
+    """Commands of one slot; what spans slots is tests/redis/across_cluster_test.py's."""
+
+    def test_random_sequences_are_answered_as_by_redis(self):
+        with Bench(cluster=True) as bench:
+            hits = bench.hits()
+            runner, findings = run_seeds(bench, range(1, 4), COMMANDS, (2, 3), findings=Findings(SHRINK_SECONDS))
+            self.assertFalse(findings.kinds, "printed above")
+            self.assertGreater(bench.hits() - hits, runner.commands // 200, "L1 was not tested")
+            self.assertGreater(sum(runner.answered.values()), runner.commands // 2, "most commands were errors")
+
+
 class TheTestItself(unittest.TestCase):
     def test_a_seed_makes_the_same_sequence_again(self):
         self.assertEqual(Generator(7).sequence(500), Generator(7).sequence(500))

@@ -191,6 +191,8 @@ class Generator:
         words, repeats = self._made(name, TAGS[connection % len(TAGS)] if together else None)
         if self.in_transaction[connection] and words[0].upper() == b"SELECT":
             return None, False
+        if self.in_transaction[connection] and self.cluster and words[0].upper() in (b"FUNCTION", b"SCRIPT"):
+            return None, False  # it would be for one node: docs/differences.md
         self.watching[connection] |= words[0].upper() == b"WATCH"
         if words == (b"UNWATCH",):
             self.watching[connection] = False

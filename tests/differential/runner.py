@@ -54,7 +54,8 @@ def _shown(command):
 
 def _heard(commands):
     """With an answer at its end, where CLIENT REPLY leaves none: else the next connection would not wait for this one."""
-    if any(command[0].lower() == b"client" and command[1:2] and command[1].lower() == b"reply" for command in commands):
+    modes = [command[2:] for command in commands if b" ".join(command[:2]).lower() == b"client reply"]
+    if modes and modes[-1] != (b"ON",):
         return [*commands, (b"CLIENT", b"REPLY", b"ON")]
     return commands
 

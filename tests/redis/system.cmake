@@ -13,7 +13,7 @@ foreach(name protocol cluster across_cluster coherence identity lifecycle local_
 endforeach()
 # Long, and about time: not for builds that a sanitizer slows down, which leave the simulator out as well.
 if(NEARCACHED_SIM)
-  foreach(name cached_reads levels modes bus hash_field_expiry pinned tracking databases sentinel memory)
+  foreach(name cached_reads levels modes bus hash_field_expiry pinned tracking isolation databases sentinel memory)
     add_system_test(${name} ${name}_test.py)
   endforeach()
 endif()
