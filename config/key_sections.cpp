@@ -117,7 +117,7 @@ Key admin_listen_key() {
   key.path = "admin.listen";
   key.type = "address";
   key.allowed = "HOST:PORT, [IPV6]:PORT or off";
-  key.description = "Where /metrics, /livez, /readyz and /stats are served.";
+  key.description = "Where /metrics, /livez, /readyz, /stats and /config are served.";
   key.set = [](Settings& settings, const Value& value) -> Problem {
     std::string text;
     if (Problem problem = read_scalar(value, "an address", text); !problem.text.empty()) return problem;
@@ -127,7 +127,8 @@ Key admin_listen_key() {
     }
     const auto address = parse_host_port(text, 0);
     if (!address) return {describe(value) + " is not an address", value.line};
-    settings.admin = {true, *address};
+    settings.admin.enabled = true;
+    settings.admin.listen = *address;
     return {};
   };
   key.print = [](const Settings& settings) {
@@ -473,6 +474,10 @@ std::vector<Key> observation_keys() {
   using Level = LogLevel;
   return {
       admin_listen_key(),
+      text_key(
+          "admin.token_file", "the path of a readable file, its first line the token",
+          "The bearer token that all but /livez, /readyz and /metrics wants, and that permits POST /purge.",
+          [](auto& s) -> auto& { return s.admin.token_file; }),
       labels_key(),
       word_key(
           "log.level", "word",

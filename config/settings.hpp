@@ -159,6 +159,7 @@ struct Slowlog {
 struct Admin {
   bool enabled = true;  // YAML: listen: off
   ListenAddress listen{"127.0.0.1", 9180};
+  std::string token_file;  // empty: no token, and nothing can be changed
 };
 
 struct Metrics {

@@ -237,6 +237,10 @@ std::vector<std::string> resolved_passwords(const User& user) {
   return passwords;
 }
 
+std::string resolved_admin_token(const Admin& admin) {
+  return admin.token_file.empty() ? std::string() : read_first_line("admin.token_file", admin.token_file);
+}
+
 Credentials resolved_sentinel_credentials(const Upstream& upstream) {
   const SentinelAccess& sentinel = upstream.sentinel;
   if (sentinel.password_file.empty()) return {sentinel.username, sentinel.password};

@@ -37,6 +37,8 @@ inline constexpr std::string_view kRedacted = "<redacted>";
 [[nodiscard]] tiers::upstream::Credentials resolved_credentials(const User& user, const Upstream& upstream);
 // The passwords of its password_files.
 [[nodiscard]] std::vector<std::string> resolved_passwords(const User& user);
+// Of admin.token_file; empty if there is none.
+[[nodiscard]] std::string resolved_admin_token(const Admin& admin);
 // The same of upstream.sentinel, for the sentinels.
 [[nodiscard]] tiers::upstream::Credentials resolved_sentinel_credentials(const Upstream& upstream);
 

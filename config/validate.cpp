@@ -46,6 +46,11 @@ void check_upstream(const Configuration& configuration) {
   } catch (const ConfigError& error) {
     fail(configuration, "upstream.sentinel.password_file", "", error.what());
   }
+  try {
+    static_cast<void>(resolved_admin_token(configuration.settings.admin));
+  } catch (const ConfigError& error) {
+    fail(configuration, "admin.token_file", "", error.what());
+  }
 }
 
 void check_limits(const Configuration& configuration) {

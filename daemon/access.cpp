@@ -150,6 +150,12 @@ bool is_channel_command(const Command& command) {
 
 }  // namespace
 
+bool same_secret(std::string_view given, std::string_view secret) {
+  const LocalUser::Digest one = digest_of(given);
+  const LocalUser::Digest other = digest_of(secret);
+  return CRYPTO_memcmp(one.data(), other.data(), one.size()) == 0;
+}
+
 Access::Access(const config::Settings& settings) {
   for (const std::string& name : settings.security.deny_commands) {
     const Command* command = named(name);

@@ -13,6 +13,9 @@
 
 namespace nearcached::daemon {
 
+// In a time that tells neither how long the secret is nor where the two part.
+[[nodiscard]] bool same_secret(std::string_view given, std::string_view secret);
+
 // A user as it is checked. Immutable.
 struct LocalUser {
   using Digest = std::array<unsigned char, 32>;  // SHA-256

@@ -6,6 +6,7 @@
 
 #include "daemon/log.hpp"
 #include "daemon/text_escape.hpp"
+#include "protocol/ascii_case.hpp"
 
 namespace nearcached::daemon {
 namespace {
@@ -14,7 +15,7 @@ constexpr const char* kPlain = "text/plain; charset=utf-8";
 
 AdminPage probe_page(const std::function<bool(std::string& why)>& probe) {
   std::string why;
-  if (probe(why)) return {200, kPlain, "ok\n", {}};
+  if (probe(why)) return {200, kPlain, "ok\n", {}, {}};
   return AdminPages::error_page(503, why.empty() ? "not ok" : why);
 }
 
@@ -57,6 +58,7 @@ std::string index_html(const StatsSnapshot& s) {
       "</table>\n<ul>\n"
       "<li><a href=\"/metrics\">/metrics</a>: for Prometheus</li>\n"
       "<li><a href=\"/stats\">/stats</a>: the same numbers as JSON</li>\n"
+      "<li><a href=\"/config\">/config</a>: the settings in force</li>\n"
       "<li><a href=\"/livez\">/livez</a>: are all workers turning</li>\n"
       "<li><a href=\"/readyz\">/readyz</a>: may clients be sent here</li>\n"
       "</ul>\n</body></html>\n";
@@ -68,12 +70,27 @@ std::string index_html(const StatsSnapshot& s) {
 AdminPages::AdminPages(AdminHandlers handlers)
     : handlers_(std::move(handlers)), metrics_(handlers_.stats, handlers_.labels) {}
 
-AdminPage AdminPages::answer(std::string_view method, std::string_view target) const {
+bool AdminPages::knows(std::string_view authorization) const {
+  constexpr std::string_view kScheme = "Bearer ";
+  const bool bearer = protocol::equal_ignoring_case(authorization.substr(0, kScheme.size()), kScheme);
+  return handlers_.is_token(bearer ? authorization.substr(kScheme.size()) : std::string_view());
+}
+
+AdminPage AdminPages::answer(std::string_view method, std::string_view target, std::string_view authorization) const {
   const Route* route = find_route(path_of(target));
   if (route == nullptr) return error_page(404, "no such page");
-  if (method != "GET" && method != "HEAD") {
-    AdminPage page = error_page(405, "only GET and HEAD");
-    page.allow = "GET, HEAD";
+  const bool fits = route->changes ? method == "POST" : method == "GET" || method == "HEAD";
+  if (!fits) {
+    AdminPage page = error_page(405, route->changes ? "only POST" : "only GET and HEAD");
+    page.allow = route->changes ? "POST" : "GET, HEAD";
+    return page;
+  }
+  if (route->changes && !handlers_.is_token) {
+    return error_page(403, "nothing can be changed here without a token (admin.token_file)");
+  }
+  if (!route->open && handlers_.is_token && !knows(authorization)) {
+    AdminPage page = error_page(401, "the token of admin.token_file is wanted, as Authorization: Bearer TOKEN");
+    page.authenticate = "Bearer";
     return page;
   }
   try {
@@ -85,24 +102,32 @@ AdminPage AdminPages::answer(std::string_view method, std::string_view target) c
 }
 
 AdminPage AdminPages::error_page(unsigned status, std::string_view text) {
-  return {status, kPlain, printable(text) + "\n", {}};
+  return {status, kPlain, printable(text) + "\n", {}, {}};
 }
 
 const AdminPages::Route* AdminPages::find_route(std::string_view path) {
-  static constexpr std::array<Route, 5> kRoutes = {{{"/", &AdminPages::index},
-                                                    {"/metrics", &AdminPages::metrics},
+  static constexpr std::array<Route, 7> kRoutes = {{{"/", &AdminPages::index},
+                                                    {"/metrics", &AdminPages::metrics, true},
                                                     {"/stats", &AdminPages::stats},
-                                                    {"/livez", &AdminPages::live},
-                                                    {"/readyz", &AdminPages::ready}}};
+                                                    {"/config", &AdminPages::config},
+                                                    {"/purge", &AdminPages::purge, false, true},
+                                                    {"/livez", &AdminPages::live, true},
+                                                    {"/readyz", &AdminPages::ready, true}}};
   for (const Route& route : kRoutes) {
     if (route.path == path) return &route;
   }
   return nullptr;
 }
 
-AdminPage AdminPages::index() const { return {200, "text/html; charset=utf-8", index_html(handlers_.stats()), {}}; }
-AdminPage AdminPages::metrics() const { return {200, kMetricsContentType, metrics_.scrape(), {}}; }
-AdminPage AdminPages::stats() const { return {200, "application/json", stats_json(handlers_.stats()), {}}; }
+AdminPage AdminPages::index() const { return {200, "text/html; charset=utf-8", index_html(handlers_.stats()), {}, {}}; }
+AdminPage AdminPages::metrics() const { return {200, kMetricsContentType, metrics_.scrape(), {}, {}}; }
+AdminPage AdminPages::stats() const { return {200, "application/json", stats_json(handlers_.stats()), {}, {}}; }
+AdminPage AdminPages::config() const { return {200, "application/yaml", handlers_.config(), {}, {}}; }
+AdminPage AdminPages::purge() const {
+  handlers_.purge();
+  log::write_limited(log::Level::kInfo, "l1_purged", {}, {{"reason", "asked by the admin server"}});
+  return {200, kPlain, "ok\n", {}, {}};
+}
 AdminPage AdminPages::live() const { return probe_page(handlers_.live); }
 AdminPage AdminPages::ready() const { return probe_page(handlers_.ready); }
 

@@ -127,6 +127,7 @@ Response make_response(const AdminPage& page, unsigned version, bool head, bool 
   response.set("X-Content-Type-Options", "nosniff");
   response.set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'");
   if (!page.allow.empty()) response.set(http::field::allow, page.allow);
+  if (!page.authenticate.empty()) response.set(http::field::www_authenticate, page.authenticate);
   response.keep_alive(keep_alive);
   response.content_length(page.body.size());
   if (!head) response.body() = page.body;
@@ -241,7 +242,9 @@ asio::awaitable<bool> AdminServer::Impl::read(Connection& connection, Request& r
 asio::awaitable<bool> AdminServer::Impl::answer(Connection& connection, const Request& request) {
   const auto method = request.method_string();
   const auto target = request.target();
-  const AdminPage page = pages.answer({method.data(), method.size()}, {target.data(), target.size()});
+  const auto authorization = request[http::field::authorization];
+  const AdminPage page = pages.answer({method.data(), method.size()}, {target.data(), target.size()},
+                                      {authorization.data(), authorization.size()});
   Response response = make_response(page, request.version(), request.method() == http::verb::head, request.keep_alive());
   const bool sent = co_await send(connection, response);
   co_return sent&& request.keep_alive();

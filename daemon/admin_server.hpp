@@ -17,7 +17,7 @@ namespace nearcached::daemon {
 // newcomer above the connection limit takes the place of the connection that has waited longest for its next request,
 // instead of being refused: else 64 idle connections would keep the liveness probe out and get the pod restarted.
 // Bad at: many concurrent slow pages; they are made one after another.
-// No authentication and no TLS: listen on loopback or a unix socket.
+// No TLS, so a token is seen on the way: listen on loopback or a unix socket.
 //
 // start() and stop() belong to one thread, the owner's.
 class AdminServer {

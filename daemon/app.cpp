@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "config/policies.hpp"
+#include "config/print.hpp"
 #include "config/upstream_url.hpp"
 #include "daemon/log.hpp"
 #include "tiers/io/clock.hpp"
@@ -141,6 +142,7 @@ App::App(const config::Settings& settings, const config::ContainerLimits& limits
     : settings_(settings),
       certificates_(settings_),
       access_(settings_),
+      admin_token_(config::resolved_admin_token(settings_.admin)),
       started_us_(tiers::io::boot_us()),
       started_unix_ms_(unix_ms()),
       bus_publisher_(random_id()),
@@ -475,7 +477,12 @@ int App::run() {
       why = "not serving";
       return false;
     };
+    handlers.config = [this] { return config::print_config(settings_); };
+    handlers.purge = [this] { cache_.purge_everything(); };
     handlers.labels = settings_.metrics.labels;
+    if (!admin_token_.empty()) {
+      handlers.is_token = [this](std::string_view given) { return same_secret(given, admin_token_); };
+    }
     admin_ = std::make_unique<AdminServer>(options, handlers);
     admin_->start();
   }

@@ -54,6 +54,7 @@ class App {
   const config::Settings settings_;
   Certificates certificates_;
   const Access access_;
+  const std::string admin_token_;
   const std::int64_t started_us_;
   const std::int64_t started_unix_ms_;
   const std::uint64_t bus_publisher_;

@@ -133,7 +133,8 @@ bool Session::dispatch_known(const Command& command, const Args& args, std::stri
 // The deny list, and what the user may do. In a transaction what is refused aborts it.
 bool Session::refused(const Command& command, const Args& args) {
   std::string error;
-  if (shared_.access.denied(command)) {
+  const bool known = !shared_.access.has_users() || user_ != nullptr;  // who is not is told that first
+  if (known && shared_.access.denied(command)) {
     error =
         "NOPERM nearcached: '" + std::string(command.name) + "' is not passed on to the upstream (security.deny_commands)";
   } else if (shared_.access.has_users()) {

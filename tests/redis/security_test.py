@@ -1,13 +1,14 @@
 """The deny list and the configuration's own users, before a real server: who is let in, to what, and that no secret is told."""
 
 import hashlib
+import subprocess
 import sys
 import unittest
 from pathlib import Path
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
-from system import RedisServer, ReplyError, Sidecar  # noqa: E402
+from system import BINARY, RedisServer, ReplyError, Sidecar, eventually  # noqa: E402
 
 SECRET, OTHER, MAPPED, FILED = "Tops3cret", "0ther-s3cret", "mapped-s3cret", "filed-s3cret"
 
@@ -84,6 +85,7 @@ class LettingIn(Case):
         for command in (("PING",), ("GET", "app:1"), ("MULTI",), ("SUBSCRIBE", "app.x"), ("NEAR.UPSTREAM",), ("JSON.GET", "k"),
                         ("SELECT", 0), ("CLIENT", "LIST"), ("MONITOR",)):
             self.assertEqual(self.refusal(client, *command), "NOAUTH Authentication required.", command)
+        self.assertEqual(self.refusal(client, "SHUTDOWN"), "NOAUTH Authentication required.")
         self.assertIn("NOAUTH HELLO must be called", self.refusal(client, "HELLO", 3))
         self.assertEqual(client.call("AUTH", "app", SECRET), b"OK")
         self.assertEqual(client.call("PING"), b"PONG")
@@ -224,10 +226,39 @@ class Secrets(Case):
             client.call("AUTH", "app", "wr0ng-s3cret")
         texts = ["\n".join(self.sidecar.log), repr(client.call("INFO")), repr(client.call("CONFIG", "GET", "*")),
                  repr(client.call("SLOWLOG", "GET", -1)), repr(client.call("CLIENT", "LIST")),
-                 self.sidecar.http("/metrics"), self.sidecar.http("/stats")]
+                 *(self.sidecar.http(page)[1] for page in ("/", "/metrics", "/stats", "/config")),
+                 subprocess.run([BINARY, *self.sidecar.command[1:], "--print-config"], capture_output=True, text=True).stdout]
+        self.assertIn("users:", texts[-1])
+        self.assertIn("users:", texts[-2])
         for text in texts:
             for secret in (SECRET, OTHER, MAPPED, FILED, "wr0ng-s3cret", *(sha256(word) for word in (SECRET, OTHER))):
                 self.assertNotIn(secret, text)
+
+
+class AdminToken(unittest.TestCase):
+    def test_it_permits_emptying_l1_and_is_wanted_for_all_but_probes(self):
+        with RedisServer() as server, Sidecar(server.url, start=False) as sidecar:
+            file = sidecar.directory / "token"
+            file.write_text("adm1n-t0ken\n")
+            sidecar.settings["admin.token_file"] = str(file)
+            sidecar.start()
+            with sidecar.client() as client:
+                client.call("SET", "kept", "1")
+                eventually(lambda: client.call("GET", "kept") == b"1" and sidecar.hits > 0, "a hit")
+                self.assertEqual(sidecar.http("/stats", token="adm1n-t0ken")[0], 200)
+                self.assertEqual([sidecar.http(page)[0] for page in ("/livez", "/readyz", "/metrics")], [200] * 3)
+                self.assertEqual([sidecar.http(page)[0] for page in ("/", "/stats", "/config")], [401] * 3)
+                self.assertEqual(sidecar.http("/purge", "POST", "adm1n-t0keN")[0], 401)
+                self.assertNotIn("adm1n-t0ken", sidecar.http("/config", token="adm1n-t0ken")[1])
+                self.assertEqual(sidecar.http("/purge", "POST", "adm1n-t0ken")[0], 200)
+                misses = sidecar.metric("nearcached_l1_misses_total")
+                self.assertEqual(client.call("GET", "kept"), b"1")
+                self.assertEqual(sidecar.metric("nearcached_l1_misses_total"), misses + 1)
+            for content in ("", "\n"):
+                file.write_text(content)
+                refused = subprocess.run([BINARY, *sidecar.command[1:], "--check-config"], capture_output=True, text=True)
+                self.assertEqual(refused.returncode, 2)
+                self.assertIn("admin.token_file", refused.stderr)
 
 
 if __name__ == "__main__":

@@ -43,11 +43,11 @@ class Sidecar(servers.Sidecar):
     def client(self, protocol=2, timeout=PATIENCE_S, unix=False, **auth):
         return super().client(protocol=protocol, timeout=timeout, unix=unix, **auth)
 
-    def http(self, path):
+    def http(self, path, method="GET", token=None):
         """(status, body) of an admin page."""
         connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=PATIENCE_S)
         try:
-            connection.request("GET", path)
+            connection.request(method, path, headers={"Authorization": f"Bearer {token}"} if token else {})
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
         finally:

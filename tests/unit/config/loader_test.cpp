@@ -139,7 +139,7 @@ TEST_CASE("an unknown key names the nearest known one") {
 TEST_CASE("keys of what is not built are unknown") {
   for (const char* text :
        {"write_behind: {}", "resilience: {}", "hot_keys: {}", "l1: {compression: {}}", "tls: {ciphers: x}",
-        "l1: {shards: 4}", "coherence: {bus: {servers: x}}", "admin: {token_file: x}", "negative: {}",
+        "l1: {shards: 4}", "coherence: {bus: {servers: x}}", "negative: {}",
         "metrics: {per_key_top: 1}", "upstream: {pinned_pool: {auto: 1}}"}) {
     CAPTURE(text);
     CHECK_THAT(error_of(text), Contains("unknown key"));

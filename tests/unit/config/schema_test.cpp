@@ -71,6 +71,7 @@ TEST_CASE("the keys are these and no others") {
                                        "slowlog.slower_than",
                                        "slowlog.max_len",
                                        "admin.listen",
+                                       "admin.token_file",
                                        "metrics.labels",
                                        "log.level",
                                        "log.format"};

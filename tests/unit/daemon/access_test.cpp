@@ -207,4 +207,9 @@ TEST_CASE("what is no rule, no hash, no pattern is an error that names the user 
   CHECK_THAT(error_of(settings_of({user})), Contains("/no/such/file"));
 }
 
+TEST_CASE("secrets are the same byte for byte", "[access]") {
+  CHECK(same_secret("s3cret", "s3cret"));
+  for (const char* other : {"", "s3cre", "s3cret ", "S3cret", "x3cret"}) CHECK_FALSE(same_secret(other, "s3cret"));
+}
+
 }  // namespace nearcached::daemon

@@ -136,7 +136,10 @@ AdminHandlers sample_handlers() {
   return {.stats = testing::sample_snapshot,
           .live = [](std::string&) { return true; },
           .ready = [](std::string& why) { return why = "no upstream", false; },
-          .labels = {}};
+          .config = [] { return std::string(); },
+          .purge = [] {},
+          .labels = {},
+          .is_token = {}};
 }
 
 AdminServer::Options local_options() {
@@ -191,6 +194,21 @@ TEST_CASE("all pages are served over one connection that is kept") {
   CHECK(ready.body == "no upstream\n");
   CHECK(client.get("/").header("Content-Type") == "text/html; charset=utf-8");
   CHECK(client.get("/nothing").status == 404);
+}
+
+TEST_CASE("a token is taken from its header, and who has none is told how") {
+  AdminHandlers handlers = sample_handlers();
+  handlers.is_token = [](std::string_view given) { return given == "t0ken"; };
+  Running running(local_options(), handlers);
+  Client client(running.server);
+  const Reply refused = client.get("/stats");
+  CHECK(refused.status == 401);
+  CHECK(refused.header("WWW-Authenticate") == "Bearer");
+  CHECK(client.get("/livez").status == 200);
+  client.send("POST /purge HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer t0ken\r\nContent-Length: 0\r\n\r\n");
+  const auto purged = client.read_reply();
+  REQUIRE(purged);
+  CHECK(purged->status == 200);
 }
 
 TEST_CASE("HEAD answers GET's headers and no body") {
