@@ -15,7 +15,8 @@ namespace {
 
 constexpr std::int64_t kCollectEveryUs = 10'000'000;
 constexpr std::int64_t kUnusedAfterUs = 60'000'000;
-constexpr std::size_t kAuditsMax = 256;  // of one link, on their way
+constexpr std::size_t kCopiesBytes = 4u << 20;  // of one value, to those who wait for it
+constexpr std::size_t kAuditsMax = 256;         // of one link, on their way
 
 }  // namespace
 
@@ -94,8 +95,16 @@ class FillService::Link final : public coherence::FillLinkEvents {
       (kept ? counters.fills_installed : counters.fills_discarded).add();
       counters.fill_latency.observe(static_cast<std::uint64_t>(std::max<std::int64_t>(0, now_us - result.sent_us)));
     }
-    const auto bytes = std::make_shared<const std::string>(result.answered ? result.reply : result.command);
-    for (const coherence::FillWaiter& waiter : result.waiters) service_.answer({waiter, result.answered, bytes, {}});
+    // Each waiter's client gets a copy at once, whether it reads or not. Of a large value only some do: the others ask the
+    // ordinary way, where it streams.
+    const std::size_t copies = result.answered ? 1 + kCopiesBytes / (result.reply.size() + 1) : 0;
+    std::size_t told = 0;
+    for (const bool answered : {true, false}) {
+      const std::size_t end = answered ? std::min(copies, result.waiters.size()) : result.waiters.size();
+      if (told == end) continue;
+      const auto bytes = std::make_shared<const std::string>(answered ? result.reply : result.command);
+      for (; told < end; ++told) service_.answer({result.waiters[told], answered, bytes, {}});
+    }
   }
 
   void end_audit(const coherence::FillResult& result, std::int64_t now_us) {

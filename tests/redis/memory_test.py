@@ -99,6 +99,14 @@ class Memory(unittest.TestCase):
         self.assertGreater(answered, 0)
         self.assert_bounded()
 
+    def test_many_that_ask_at_once_for_one_large_value_and_never_read(self):
+        """They wait for one fill, and each is to have a copy."""
+        for _ in range(60):
+            self.unread("GET", "large")
+        client = self.client(timeout=60)
+        eventually(lambda: client.call("SET", "small", "1") == b"OK", "others are served")
+        self.assert_bounded()
+
     def test_monitors_that_never_read(self):
         for _ in range(3):
             self.unread("MONITOR")
