@@ -44,7 +44,7 @@ constexpr Mutation kMutations[kRules] = {
     {Rule::kGenerationAtHit, Profile::kFaults, kUsual},
     {Rule::kLossAtOnce, Profile::kFaults, kRare, {}, rule_bit(Rule::kVerifiedAtHit)},
     {Rule::kVerifiedAtHit, Profile::kFaults, kUsual},
-    {Rule::kProvenFromSending, Profile::kPast, kUsual},
+    {Rule::kProvenFromSending, Profile::kPast, kRare},
     {Rule::kClockAfterRead, Profile::kFaults, kUsual},
     {Rule::kRoleInProbe, Profile::kServer, kUsual},
     {Rule::kStateInProbe, Profile::kFailover, kUsual},
