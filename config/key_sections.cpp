@@ -322,6 +322,25 @@ std::vector<Key> l1_keys() {
   };
 }
 
+std::vector<Key> compression_keys() {
+  return {
+      word_key(
+          "l1.compression.algorithm", "word", kCompressionWords,
+          "How the replies of keys without a namespace are kept: compressed, each hit pays for it "
+          "(figures: docs/decisions).",
+          [](auto& s) -> auto& { return s.l1.compression.algorithm; }),
+      quantity_key(
+          kBytes, "l1.compression.min_bytes", kCompressionMinBytes,
+          "Smaller replies are kept plain, and so are those that compression does not shrink by an eighth.",
+          [](auto& s) -> auto& { return s.l1.compression.min_bytes; }),
+      bool_key(
+          "l1.compression.dictionary",
+          "With zstd: a dictionary is trained from the first replies that are kept, for those of 64 bytes and more; all "
+          "dictionaries together take at most an eighth of max_bytes.",
+          [](auto& s) -> auto& { return s.l1.compression.dictionary; }),
+  };
+}
+
 Key bus_channel_key() {
   Key key = text_key(
       "coherence.bus.channel", "1 to 128 bytes without {, } and control characters",
@@ -494,8 +513,9 @@ std::vector<Key> observation_keys() {
 
 std::vector<Key> make_schema() {
   std::vector<Key> keys;
-  for (auto* section : {process_keys, upstream_keys, upstream_access_keys, l1_keys, coherence_keys, coherence_work_keys,
-                        namespace_keys, security_keys, limit_size_keys, limit_time_keys, slowlog_keys, observation_keys}) {
+  for (auto* section :
+       {process_keys, upstream_keys, upstream_access_keys, l1_keys, compression_keys, coherence_keys, coherence_work_keys,
+        namespace_keys, security_keys, limit_size_keys, limit_time_keys, slowlog_keys, observation_keys}) {
     std::vector<Key> part = section();
     std::move(part.begin(), part.end(), std::back_inserter(keys));
   }

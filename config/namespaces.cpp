@@ -23,21 +23,35 @@ NamespaceField prefix_field() {
   return field;
 }
 
-NamespaceField consistency_field() {
-  NamespaceField field{"consistency",
-                       words_text(kConsistencyWords),
-                       "coherence.consistency",
-                       "The level: what a hit of these keys must be proven to be.",
-                       {},
-                       {}};
-  field.set = [](Namespace& own, const Value& value) -> Problem {
-    tiers::Consistency level{};
-    if (Problem problem = read_word(kConsistencyWords, value, level); !problem.text.empty()) return problem;
-    own.consistency = level;
+template <typename T, std::size_t N>
+NamespaceField word_field(std::string_view name, const Words<T, N>& words, std::string_view otherwise,
+                          std::string_view description, std::optional<T> Namespace::*member) {
+  NamespaceField field{name, words_text(words), otherwise, description, {}, {}};
+  field.set = [words, member](Namespace& own, const Value& value) -> Problem {
+    T meaning{};
+    if (Problem problem = read_word(words, value, meaning); !problem.text.empty()) return problem;
+    own.*member = meaning;
     return {};
   };
-  field.print = [](const Namespace& own) {
-    return own.consistency ? std::string(word_of(kConsistencyWords, *own.consistency)) : std::string{};
+  field.print = [words, member](const Namespace& own) {
+    const auto& meaning = own.*member;
+    return meaning ? std::string(word_of(words, *meaning)) : std::string{};
+  };
+  return field;
+}
+
+NamespaceField bytes_field(std::string_view name, Range range, std::string_view otherwise, std::string_view description,
+                           std::optional<std::size_t> Namespace::*member) {
+  NamespaceField field{name, allowed_text(Quantity::kBytes, range), otherwise, description, {}, {}};
+  field.set = [range, member](Namespace& own, const Value& value) -> Problem {
+    auto result = read_quantity(Quantity::kBytes, range, value);
+    if (auto* problem = std::get_if<Problem>(&result)) return std::move(*problem);
+    own.*member = std::get<std::uint64_t>(result);
+    return {};
+  };
+  field.print = [range, member](const Namespace& own) {
+    const auto& bytes = own.*member;
+    return bytes ? format_quantity(Quantity::kBytes, range, *bytes) : std::string{};
   };
   return field;
 }
@@ -131,7 +145,8 @@ Value print_namespace(const Namespace& own) {
 const std::vector<NamespaceField>& namespace_fields() {
   static const std::vector<NamespaceField> fields{
       prefix_field(),
-      consistency_field(),
+      word_field("consistency", kConsistencyWords, "coherence.consistency",
+                 "The level: what a hit of these keys must be proven to be.", &Namespace::consistency),
       duration_field("max_staleness", kMaxStaleness, "coherence.max_staleness",
                      "A hit was the upstream's value at some instant no longer ago than this.", &Namespace::max_staleness),
       duration_field(
@@ -141,6 +156,13 @@ const std::vector<NamespaceField>& namespace_fields() {
           &Namespace::max_stale),
       duration_field("l1_ttl", kL1Ttl, "l1.ttl", "An entry lives at most this long, and never longer than its TTL upstream.",
                      &Namespace::l1_ttl),
+      word_field("compression", kCompressionWords, "l1.compression.algorithm", "How these keys' replies are kept in L1.",
+                 &Namespace::compression),
+      bytes_field("compression_min_bytes", kCompressionMinBytes, "l1.compression.min_bytes",
+                  "Smaller replies are kept plain.", &Namespace::compression_min_bytes),
+      word_field("compression_dictionary", kBoolWords, "l1.compression.dictionary",
+                 "With zstd: a dictionary of these keys' own, for replies of 64 bytes and more.",
+                 &Namespace::compression_dictionary),
   };
   return fields;
 }

@@ -18,6 +18,11 @@ inline constexpr Words<tiers::Consistency, 4> kConsistencyWords{{{"strict", tier
                                                                  {"causal", tiers::Consistency::kCausal},
                                                                  {"bounded", tiers::Consistency::kBounded},
                                                                  {"stale_ok", tiers::Consistency::kStaleOk}}};
+inline constexpr Words<tiers::l1::Compression, 3> kCompressionWords{{{"none", tiers::l1::Compression::kNone},
+                                                                     {"lz4", tiers::l1::Compression::kLz4},
+                                                                     {"zstd", tiers::l1::Compression::kZstd}}};
+inline constexpr Words<bool, 2> kBoolWords{{{"true", true}, {"false", false}}};
+inline constexpr Range kCompressionMinBytes{.min = 64, .max = 1024 * 1024};
 inline constexpr Range kMaxStaleness{.min = 30, .max = kMinute};
 inline constexpr Range kMaxStale{.min = 1, .max = 7 * kDay};
 inline constexpr Range kL1Ttl{.min = 1, .max = 7 * kDay};

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "tiers/io/tls.hpp"
+#include "tiers/l1/compressor.hpp"
 #include "tiers/l1/store.hpp"
 #include "tiers/policies.hpp"
 #include "tiers/upstream/topology.hpp"
@@ -65,7 +66,8 @@ struct Upstream {
 struct L1 {
   bool enabled = true;
   tiers::l1::Options store;  // max_bytes (50MB | auto: a quarter of the memory limit), max_items, max_item_bytes, soft_limit
-  milliseconds ttl{300'000};  // an entry lives at most this long; 1ms..7 days
+  milliseconds ttl{300'000};                   // an entry lives at most this long; 1ms..7 days
+  tiers::l1::CompressionPolicy compression{};  // of keys without a namespace; YAML: {algorithm, min_bytes, dictionary}
 };
 
 enum class CoherenceMode : std::uint8_t { kAuto, kTracking, kBus, kTtl };
@@ -95,6 +97,9 @@ struct Namespace {
   std::optional<milliseconds> max_staleness;
   std::optional<milliseconds> max_stale;
   std::optional<milliseconds> l1_ttl;
+  std::optional<tiers::l1::Compression> compression;
+  std::optional<std::size_t> compression_min_bytes;
+  std::optional<bool> compression_dictionary;
 };
 
 // Somebody whom the sidecar itself lets in. What is not allowed is denied; commands of scripts are the upstream's to allow.

@@ -430,7 +430,8 @@ StatsSnapshot App::collect() {
   snapshot.uptime_ms = (tiers::io::boot_us() - started_us_) / 1000;
   snapshot.threads = settings_.threads;
   snapshot.pinned.max = settings_.upstream.pinned_pool.max;
-  snapshot.l1 = cache_.store().stats();
+  snapshot.l1 = cache_.stats();
+  snapshot.compression = cache_.compression();
   snapshot.l1_max_bytes = settings_.l1.enabled ? settings_.l1.store.max_bytes : 0;
   const std::int64_t now_ms = tiers::io::boot_us() / 1000;
   for (const auto& worker : workers_) {

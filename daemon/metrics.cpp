@@ -121,6 +121,24 @@ void add_l1(FamilyList& out, const StatsSnapshot& s) {
       .samples("reason", kRemovalNames, s.l1.removals);
 }
 
+void add_compression(FamilyList& out, const StatsSnapshot& s) {
+  out.counter("nearcached_l1_compressed_total", "Replies that were put into L1 compressed.").sample(s.compression.values);
+  out.counter("nearcached_l1_compressed_bytes_total", "Bytes of these replies, before and after they were compressed.")
+      .sample(s.compression.bytes_before, {{"state", "before"}})
+      .sample(s.compression.bytes_after, {{"state", "after"}});
+  out.counter("nearcached_l1_kept_plain_total", "Replies that were to be compressed and did not shrink by an eighth.")
+      .sample(s.compression.kept_plain);
+  out.counter("nearcached_l1_decompressed_total", "Compressed replies that clients' reads took out of L1.")
+      .sample(s.totals.l1_unpacked);
+  out.counter("nearcached_l1_decompression_failures_total",
+              "Those of them that could not be decompressed, which were misses.")
+      .sample(s.totals.l1_unreadable);
+  out.counter("nearcached_l1_dictionaries_total", "Dictionaries trained from what was put into L1, and used since.")
+      .sample(s.compression.dictionaries);
+  out.gauge("nearcached_l1_dictionary_bytes", "Bytes of nearcached_l1_bytes that dictionaries and their samples hold.")
+      .sample(s.compression.bytes);
+}
+
 void add_audit(FamilyList& out, const insight::Totals& t) {
   out.counter("nearcached_audit_checked_total", "Hits compared with the upstream.").sample(t.audit_checked);
   out.counter("nearcached_audit_stale_total", "Audited hits that were untrue although no change had been heard of.")
@@ -277,6 +295,7 @@ std::vector<MetricFamily> families(const StatsSnapshot& snapshot, const ProcessU
   FamilyList out(labels);
   add_commands(out, snapshot.totals);
   add_l1(out, snapshot);
+  add_compression(out, snapshot);
   add_coherence(out, snapshot);
   add_upstream(out, snapshot);
   add_clients(out, snapshot);

@@ -72,6 +72,8 @@ std::size_t Session::on_data(std::string_view bytes) {
       stream_.pause();
       break;
     }
+    if (answers_hits_at_once()) at += answer_hits(bytes.substr(at));
+    if (at == bytes.size()) break;
     const ParseStatus status = parser_.parse(bytes.substr(at), shared_.request_limits);
     if (status == ParseStatus::kNeedMore) {
       if (bytes.size() - at > kInputKept && shared_.over_buffer_budget.load(std::memory_order_relaxed)) stream_.pause();
@@ -165,7 +167,10 @@ void Session::end_of_turn() {
     return;
   }
   worker_.counters().bytes_in.add(stream_.bytes_in() - std::exchange(bytes_in_seen_, stream_.bytes_in()));
-  worker_.counters().bytes_out.add(stream_.bytes_out() - std::exchange(bytes_out_seen_, stream_.bytes_out()));
+  if (const std::uint64_t sent = stream_.bytes_out() - std::exchange(bytes_out_seen_, stream_.bytes_out()); sent != 0) {
+    worker_.counters().bytes_out.add(sent);
+    answered_us_ = worker_.ticked_us();
+  }
   if (closing_) {
     if (replies_.empty() && outside_ == 0 && stream_.out().empty()) shut({});
     return;

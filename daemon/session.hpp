@@ -1,6 +1,7 @@
 // One client: its requests in, its replies out, in that order.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -8,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "daemon/asked_get.hpp"
 #include "daemon/client_facts.hpp"
 #include "daemon/gather.hpp"
 #include "daemon/pinned_client.hpp"
@@ -73,7 +75,7 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   [[nodiscard]] std::size_t heap_bytes() const {
     return queued_bytes_ + kept_bytes_ + parser_.memory_bytes() + trail_.memory_bytes();
   }
-  [[nodiscard]] std::int64_t last_active_us() const { return now_us_; }
+  [[nodiscard]] std::int64_t last_active_us() const { return std::max(now_us_, answered_us_); }
   [[nodiscard]] bool idle() const;
   // Says why, if the command is not for this client.
   [[nodiscard]] bool refused(const protocol::Command& command, const std::vector<std::string_view>& args);
@@ -126,6 +128,8 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
     enum class Way : std::uint8_t { kHit, kFilled, kForwarded };
     std::uint64_t hash = 0;
     std::string_view reply = {};  // of a hit
+    std::size_t unpacked_at = 0;  // where it lies among what was unpacked for this command
+    std::size_t unpacked = 0;     // and its size; 0: it does not lie there
     Way way = Way::kForwarded;
     tiers::insight::MissReason reason = tiers::insight::MissReason::kAbsent;
     bool stale = false;
@@ -210,6 +214,11 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   // It is about to be sent.
   static void await_publication(Place& place, const tiers::upstream::RequestMeta& meta);
 
+  // session_hits.cpp: the shortest way. Returns the bytes of the requests answered, 0 if the first one is to be dispatched.
+  [[nodiscard]] bool answers_hits_at_once() const;
+  [[nodiscard]] std::size_t answer_hits(std::string_view bytes);
+  [[nodiscard]] bool answer_hit(const AskedGet& asked, std::string_view raw);
+
   // session_reads.cpp: answered by L1, or filled for it. False as above.
   [[nodiscard]] bool read_cached(const Command& command, const Args& args, std::string_view raw);
   [[nodiscard]] bool read_many(const Command& command, const Args& args, std::string_view raw);
@@ -222,7 +231,10 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   // What L1 says; nothing if the command must wait for a proof first.
   [[nodiscard]] std::optional<tiers::NearCache::Lookup> look_up(const tiers::coherence::FillRead& read,
                                                                 const tiers::Policy& policy);
-  [[nodiscard]] bool answer_cached(protocol::Resp2Form form, std::string_view reply);
+  [[nodiscard]] bool answer_cached(protocol::Resp2Form form, const tiers::l1::StoredReply& stored);
+  [[nodiscard]] bool answer_packed(protocol::Resp2Form form, const tiers::l1::StoredReply& stored);
+  [[nodiscard]] bool answer_plain(protocol::Resp2Form form, std::string_view reply);
+  [[nodiscard]] bool take_hit(const tiers::l1::StoredReply& stored, KeyRead& read);
   [[nodiscard]] std::int64_t earliest_answer_us(std::string_view key, std::int64_t asked_us) const;
   void sample(const tiers::coherence::FillRead& read, const tiers::Policy& policy);
   void fill_or_forward(std::uint64_t number, std::uint64_t part, const tiers::coherence::FillRead& read);
@@ -322,8 +334,9 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   enum class Replies : std::uint8_t { kOn, kOff, kSkipNext, kSkip } replies_wanted_ = Replies::kOn;
   bool closing_ = false;  // no further requests, close when everything is out
   bool monitoring_ = false;
-  bool dirty_ = false;  // on the worker's list for the end of the turn
-  std::int64_t now_us_ = 0;
+  bool dirty_ = false;            // on the worker's list for the end of the turn
+  std::int64_t now_us_ = 0;       // when it was last read from
+  std::int64_t answered_us_ = 0;  // and, to the tick, last written to
   std::uint64_t bytes_in_seen_ = 0;
   std::uint64_t bytes_out_seen_ = 0;
 

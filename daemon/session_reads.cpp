@@ -31,6 +31,9 @@ constexpr std::size_t kRequestBytesMax = 4096;
 constexpr std::size_t kVariantBytesMax = 1024;
 // A link that did not take a read within this time may take it yet; one that gave it back sooner has its reasons.
 constexpr std::int64_t kHeldUs = 100'000;
+// Of one MGET's replies; what is beyond is a miss. And what is kept of that memory for the next.
+constexpr std::size_t kUnpackedBytesMax = 16u << 20;
+constexpr std::size_t kUnpackedBytesKept = 1u << 20;
 
 bool never_from_l1(const Policy& policy) {
   return policy.consistency == Consistency::kStrict && enforced(Rule::kStrictNeverFromL1);
@@ -116,7 +119,31 @@ std::int64_t Session::earliest_answer_us(std::string_view key, std::int64_t aske
   return causal ? std::max(bound_us, heard_us_ + 1) : bound_us;
 }
 
-bool Session::answer_cached(protocol::Resp2Form form, std::string_view reply) {
+bool Session::answer_cached(protocol::Resp2Form form, const tiers::l1::StoredReply& stored) {
+  return stored.packed ? answer_packed(form, stored) : answer_plain(form, stored.bytes);
+}
+
+// Unpacked where it is to be sent from, if nothing is in between.
+bool Session::answer_packed(protocol::Resp2Form form, const tiers::l1::StoredReply& stored) {
+  worker_.counters().l1_unpacked.add();
+  const bool as_it_is = version_ != RespVersion::kResp2 || stored.header().bulk;
+  if (as_it_is && replies_.empty() && replies_wanted_ == Replies::kOn) {
+    const std::size_t bytes = stored.plain_size();
+    char* const to = stream_.out().prepare(bytes);
+    if (shared_.cache.unpack(stored, to)) {
+      stream_.out().commit(bytes);
+      return true;
+    }
+  } else {
+    std::string& unpacked = worker_.unpacked();
+    unpacked.clear();
+    if (shared_.cache.unpack(stored, unpacked)) return answer_plain(form, unpacked);
+  }
+  worker_.counters().l1_unreadable.add();
+  return false;
+}
+
+bool Session::answer_plain(protocol::Resp2Form form, std::string_view reply) {
   if (version_ == RespVersion::kResp2 && !protocol::same_in_resp2(reply)) {
     std::string& converted = worker_.converted();
     converted.clear();
@@ -132,8 +159,7 @@ void Session::sample(const FillRead& read, const Policy& policy) {
   tiers::AuditSample sample;
   sample.fence = shared_.cache.fences().capture(read.hash);
   const auto found = shared_.cache.find({read.hash, identity_->id, read.key}, read.variant, policy, heard_us_, now_us_);
-  if (!found.reply || found.stale) return;
-  sample.reply = *found.reply;
+  if (!found.reply || found.stale || !shared_.cache.unpack(*found.reply, sample.reply)) return;
   sample.hit_us = now_us_;
   sample.expires_at_ms = found.expires_at_ms;
   worker_.fills().audit(identity_, read, std::move(sample));
@@ -186,12 +212,19 @@ bool Session::read_many(const Command& command, const Args& args, std::string_vi
   std::vector<KeyRead> reads(keys);
   std::size_t hits = 0;
   std::size_t fills = 0;
+  std::string& unpacked = worker_.unpacked();
+  unpacked.clear();
+  if (unpacked.capacity() > kUnpackedBytesKept) unpacked.shrink_to_fit();
   for (std::size_t i = 0; i < keys; ++i) {
     KeyRead& read = reads[i];
     if (!look_up_one(args[i + 1], read)) return false;
     if (read.way == KeyRead::Way::kFilled && fills == kFillsPerCommandMax) read.way = KeyRead::Way::kForwarded;
     hits += read.way == KeyRead::Way::kHit ? 1 : 0;
     fills += read.way == KeyRead::Way::kFilled ? 1 : 0;
+  }
+  // Now that they stay where they are.
+  for (KeyRead& read : reads) {
+    if (read.unpacked != 0) read.reply = std::string_view(unpacked).substr(read.unpacked_at, read.unpacked);
   }
   const bool forwards = hits + fills != keys;
   if (forwards) {
@@ -236,14 +269,30 @@ bool Session::look_up_one(std::string_view key, KeyRead& read) {
   const auto found = look_up({key, read.hash, slot_of(key), {}, {}}, policy);
   if (!found) return false;
   read.reason = found->reason;
-  if (!found->reply) {
+  if (!found->reply || !take_hit(*found->reply, read)) {
     if (key.size() <= kRequestBytesMax) read.way = KeyRead::Way::kFilled;
     return true;
   }
   read.way = KeyRead::Way::kHit;
   read.stale = found->stale;
-  read.reply = *found->reply;
   if (read.reply == "_\r\n" && version_ == RespVersion::kResp2) read.reply = "$-1\r\n";
+  return true;
+}
+
+bool Session::take_hit(const tiers::l1::StoredReply& stored, KeyRead& read) {
+  if (!stored.packed) {
+    read.reply = stored.bytes;
+    return true;
+  }
+  std::string& unpacked = worker_.unpacked();
+  if (unpacked.size() + stored.plain_size() > kUnpackedBytesMax) return false;
+  read.unpacked_at = unpacked.size();
+  worker_.counters().l1_unpacked.add();
+  if (!shared_.cache.unpack(stored, unpacked)) {
+    worker_.counters().l1_unreadable.add();
+    return false;
+  }
+  read.unpacked = stored.plain_size();
   return true;
 }
 

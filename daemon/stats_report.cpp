@@ -59,6 +59,16 @@ void write_l1(JsonWriter& json, const StatsSnapshot& s) {
   json.field("refused_no_room", s.l1.refused);
   json.field("refused_too_large", s.l1.too_large);
   json.fields("removals", kRemovalNames, s.l1.removals);
+  json.open("compression");
+  json.field("values", s.compression.values);
+  json.field("bytes_before", s.compression.bytes_before);
+  json.field("bytes_after", s.compression.bytes_after);
+  json.field("kept_plain", s.compression.kept_plain);
+  json.field("decompressed", s.totals.l1_unpacked);
+  json.field("decompression_failures", s.totals.l1_unreadable);
+  json.field("dictionaries", s.compression.dictionaries);
+  json.field("dictionary_bytes", s.compression.bytes);
+  json.close();
   json.close();
 }
 
@@ -228,6 +238,10 @@ void write_info_l1(InfoWriter& info, const StatsSnapshot& s) {
   info.line("nearcached_l1_installs", s.l1.installs);
   info.line("nearcached_l1_refused", s.l1.refused + s.l1.too_large);
   info.lines("nearcached_l1_", kRemovalNames, s.l1.removals);
+  info.line("nearcached_l1_compressed", s.compression.values);
+  info.line("nearcached_l1_compressed_bytes_before", s.compression.bytes_before);
+  info.line("nearcached_l1_compressed_bytes_after", s.compression.bytes_after);
+  info.line("nearcached_l1_decompressed", s.totals.l1_unpacked);
   info.lines("nearcached_invalidations_", insight::kInvalidationSourceNames, s.totals.invalidations);
   info.line("nearcached_invalidations_unexplained", s.totals.invalidations_unexplained);
 }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "tiers/insight/totals.hpp"
+#include "tiers/l1/compressor.hpp"
 #include "tiers/l1/store.hpp"
 
 namespace nearcached::daemon {
@@ -66,6 +67,7 @@ struct StatsSnapshot {
   std::string coherence_reason;  // "upstream refuses CLIENT TRACKING"; empty when there is nothing to explain
 
   tiers::l1::Stats l1;
+  tiers::l1::CompressionStats compression;
   std::size_t l1_max_bytes = 0;  // 0: L1 is disabled
 
   tiers::insight::Totals totals;   // all workers

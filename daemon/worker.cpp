@@ -117,13 +117,13 @@ void Worker::end_turn() {
   fills_.flush();
   // A session that reads on may ask for a fill that is answered at once, which is another session's, or its own, turn again.
   while (!dirty_.empty()) {
-    std::vector<Session*> turn;
-    turn.swap(dirty_);
+    turn_.swap(dirty_);
     bool any_finished = false;
-    for (Session* session : turn) {
+    for (Session* session : turn_) {
       session->end_of_turn();
       any_finished |= session->finished();
     }
+    turn_.clear();
     if (any_finished) {
       std::erase_if(dirty_, [](const Session* session) { return session->finished(); });
       std::erase_if(congested_, [](const Session* session) { return session->finished(); });
@@ -217,6 +217,7 @@ void Worker::warn_of_thrashing() {
 void Worker::each_second(std::int64_t now_us) {
   constexpr std::int64_t kHandshakeUs = 10'000'000;
   audits_left_ = shared_.settings.coherence.audit_per_second;
+  loop_.buffers().trim();
   warn_of_thrashing();
   const std::int64_t idle_us = shared_.settings.limits.idle_timeout.count() * 1000;
   for (const auto& session : sessions_) {

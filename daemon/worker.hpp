@@ -75,6 +75,8 @@ class Worker {
   [[nodiscard]] std::string& encoded() { return encoded_; }                     // scratch of one dispatch
   [[nodiscard]] std::string& variant() { return variant_; }                     // scratch of one read
   [[nodiscard]] std::string& converted() { return converted_; }                 // scratch of one reply
+  [[nodiscard]] AskedGets& asked_gets() { return asked_gets_; }                 // scratch of one run
+  [[nodiscard]] std::string& unpacked() { return unpacked_; }                   // scratch of one command's replies
   [[nodiscard]] protocol::RequestParser& read_parser() { return read_parser_; }
   // A write may have been executed, or may be yet: what it would change is not kept for a while, and told once more.
   void hold_unknown(std::string_view request);
@@ -126,11 +128,14 @@ class Worker {
   std::optional<tiers::BusQuarantine> quarantine_;
   std::vector<std::unique_ptr<Session>> sessions_;
   std::vector<Session*> dirty_;
+  std::vector<Session*> turn_;  // those whose turn ends; empty otherwise, with its room
   std::vector<Session*> congested_;
   std::vector<std::uint32_t> positions_;
   std::string encoded_;
   std::string variant_;
   std::string converted_;
+  AskedGets asked_gets_;
+  std::string unpacked_;
   protocol::RequestParser read_parser_;
   std::uint64_t audit_in_;         // hits until the next one that is audited
   std::uint32_t audits_left_ = 0;  // of this second

@@ -32,7 +32,7 @@ apt() {
 }
 
 if (($# == 0)); then
-  echo "usage: deploy/packages.sh build|runtime|server|check..." >&2
+  echo "usage: deploy/packages.sh build|runtime|server|check|bench..." >&2
   exit 2
 fi
 mapfile -t wanted < <(packages_of "$@")

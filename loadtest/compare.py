@@ -1,33 +1,43 @@
+#!/usr/bin/env python3
 """Puts the same load on Redis, twemproxy (nutcracker), nearcached and a bare epoll loop in one go, and prints the ratios.
 
 Every figure that matters is a ratio between servers measured in the same minutes on the same machine, so the repeats are
 interleaved and the order of the servers turns with each repeat: drift of the machine hits all of them alike. Reported are
 medians over the repeats, and how far the repeats lay apart. CPU is user + system of the server under test alone (for a
 proxy: the proxy without the Redis behind it), all its threads, per answered operation.
+
+A run of hits in which more than 1 % of the GETs reached the upstream measured something else: it is thrown away and
+repeated, and the section says how often and why (the sidecar's own count of misses by reason).
 """
 
 import argparse
-import datetime
 import json
-import platform
 import shlex
-import statistics
+import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests" / "support"))
-
-from servers import RedisServer, Server, ServerError, Sidecar, free_port, require, wait_for  # noqa: E402
-from resp import Client  # noqa: E402
+import sections
+from sections import ROOT, cpu, first_line, median, shown, spread
+from resp import Client
+from servers import RedisServer, Server, ServerError, Sidecar, free_port, require, wait_for
 
 PIPELINES = (1, 16, 64)
 HIT = "GET, every key in L1"
 REFERENCES = ("redis", "twemproxy", "bare loop")
+# (scenario, compared with): {pipeline: the CPU per operation to reach, as a ratio}
+GOALS = {
+    (HIT, "redis"): {1: 0.90, 16: 0.45, 64: 0.35},
+    (HIT, "bare loop"): {1: 1.15},
+    ("GET, forwarded", "twemproxy"): {1: 0.80, 16: 0.33},
+}
 MISSES_MAX = 0.01  # share of a run's GETs that may reach the upstream where all are meant to be hits
+REPEATS_MAX = 5  # of such a run
+MISS_KEYS_PER_ITEM = 20  # the miss workload: so many keys for each that L1 can hold
 
 
 @dataclass
@@ -36,6 +46,7 @@ class Endpoint:
     address: str
     pid: int
     command: str
+    sidecar: object = None
 
 
 @dataclass
@@ -44,7 +55,9 @@ class Scenario:
     mix: str
     endpoints: list
     why: str
+    options: object  # those of the command line, with what is particular here
     samples: dict = field(default_factory=dict)  # (endpoint, pipeline) -> list of results
+    rejected: Counter = field(default_factory=Counter)  # why runs were repeated
 
 
 class Nutcracker(Server):
@@ -58,9 +71,13 @@ class Nutcracker(Server):
         self.config = self.directory / "nutcracker.yml"
         self.config.write_text(
             f"pool:\n  listen: 127.0.0.1:{self.port}\n  hash: fnv1a_64\n  distribution: ketama\n  redis: true\n"
-            f"  preconnect: true\n  timeout: 5000\n  servers:\n   - {upstream}:1\n")
-        self._spawn(["nutcracker", "-c", self.config, "-s", stats_port, "-a", "127.0.0.1", "-v", 4],
-                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            f"  preconnect: true\n  timeout: 5000\n  servers:\n   - {upstream}:1\n"
+        )
+        self._spawn(
+            ["nutcracker", "-c", self.config, "-s", stats_port, "-a", "127.0.0.1", "-v", 4],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         wait_for(lambda: answers(f"127.0.0.1:{self.port}"), 10, "nutcracker")
 
 
@@ -87,30 +104,34 @@ def answers(address):
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(prog="loadtest/compare.sh", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5, help="interleaved repeats of every cell (5)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of one run (2)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of one run (1)")
     parser.add_argument("--keys", type=int, default=100_000)
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--value-bytes", type=int, default=64)
     parser.add_argument("--pipelines", default=",".join(map(str, PIPELINES)), help="1,16,64")
-    parser.add_argument("--scenarios", default="hit,forward,set", help="any of hit,forward,set")
-    parser.add_argument("--without", default="", help="servers to leave out: redis is needed, the others are not")
-    parser.add_argument("--endpoint", action="append", default=[], metavar="NAME=HOST:PORT,pid=N",
-                        help="a further server, already running; populated, warmed and measured like the others")
-    parser.add_argument("--threads", type=int, default=1,
-                        help="nearcached's workers (1, because the others have one thread)")
+    parser.add_argument("--scenarios", default="hit,forward,miss,set", help="any of hit,forward,miss,set")
+    parser.add_argument("--without", default="", help="any of twemproxy,bare,nearcached: not measured")
+    parser.add_argument(
+        "--valkey", default=shutil.which("valkey-server"), help="the server to put beside (valkey-server, if on PATH)"
+    )
+    parser.add_argument(
+        "--endpoint",
+        action="append",
+        default=[],
+        metavar="NAME=HOST:PORT,pid=N",
+        help="a further server, already running; populated, warmed and measured like the others",
+    )
+    parser.add_argument(
+        "--threads", type=int, default=1, help="nearcached's workers (1, because the others have one thread)"
+    )
     parser.add_argument("--upstream", help="URL for nearcached in place of redis://127.0.0.1:PORT of the common Redis")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="further settings of nearcached")
-    parser.add_argument("--quick", action="store_true", help="a smoke run of well under a minute; writes no results file")
-    parser.add_argument("--output", type=Path, help="results file (loadtest/RESULTS.md)")
-    parser.add_argument("--build", type=Path, default=ROOT / "build" / "release", help="where the programs are")
-    options = parser.parse_args()
+    sections.add_arguments(parser)
+    options = sections.finish_arguments(parser)
     if options.quick:
-        options.repeats, options.seconds, options.keys = 1, 0.4, 10_000
-    elif options.output is None:
-        options.output = ROOT / "loadtest" / "RESULTS.md"
+        options.repeats, options.seconds, options.keys = 1, 0.1, 10_000
     options.pipelines = [int(depth) for depth in options.pipelines.split(",")]
     options.scenarios = options.scenarios.split(",")
     options.without = [name for name in options.without.split(",") if name]
@@ -129,21 +150,38 @@ def start_servers(options):
     """The common Redis, and all servers under test by name; they end with the program."""
     redis = RedisServer()
     found = {"redis": Endpoint("redis", redis.address, redis.pid, f"redis-server {shlex.join(redis.args)}")}
+    if options.valkey:
+        valkey = RedisServer(binary=options.valkey)
+        found["valkey"] = Endpoint("valkey", valkey.address, valkey.pid, f"valkey-server {shlex.join(valkey.args)}")
     if "twemproxy" not in options.without:
         proxy = Nutcracker(redis.address)
-        found["twemproxy"] = Endpoint("twemproxy", f"127.0.0.1:{proxy.port}", proxy.pid,
-                                      "nutcracker: one pool, one server, one connection, preconnect")
+        found["twemproxy"] = Endpoint(
+            "twemproxy", f"127.0.0.1:{proxy.port}", proxy.pid, "nutcracker: one pool, one server, one connection, preconnect"
+        )
     if "bare" not in options.without:
         bare = BareLoop(options.build / "nearcached_bare_loop")
         found["bare"] = Endpoint("bare loop", f"127.0.0.1:{bare.port}", bare.pid, "nearcached_bare_loop")
     if "nearcached" not in options.without:
-        given = dict(setting.split("=", 1) for setting in options.set)
-        common = {"threads": options.threads, "upstream.swapdb": "never", **given}
-        for name, settings in (("nearcached", common), ("nearcached-forward", {**common, "l1.enabled": "false"})):
-            sidecar = Sidecar(options.upstream or redis.url, settings=settings, binary=options.build / "nearcached")
-            command = " ".join(str(part) for part in sidecar.command).replace(str(ROOT) + "/", "")
-            found[name] = Endpoint("nearcached", sidecar.address, sidecar.pid, command)
+        found.update(start_sidecars(options, redis))
     return redis, found
+
+
+def start_sidecars(options, redis):
+    """One for hits and writes, one that only forwards, one whose L1 is too small: nearly every GET misses."""
+    given = dict(setting.split("=", 1) for setting in options.set)
+    common = {"threads": options.threads, "upstream.swapdb": "never", **given}
+    variants = {
+        "nearcached": common,
+        "nearcached-forward": {**common, "l1.enabled": "false"},
+        "nearcached-miss": {**common, "l1.max_items": max(1, options.keys // MISS_KEYS_PER_ITEM)},
+    }
+    found = {}
+    for name, settings in variants.items():
+        sidecar = Sidecar(options.upstream or redis.url, settings=settings, binary=options.binary)
+        found[name] = Endpoint(
+            "nearcached", sidecar.address, sidecar.pid, shown(" ".join(map(str, sidecar.command))), sidecar
+        )
+    return found
 
 
 def scenarios(options, found):
@@ -153,11 +191,35 @@ def scenarios(options, found):
         return [found[name] for name in names if name in found] + extras
 
     every = {
-        "hit": Scenario(HIT, "get=1", pick("redis", "twemproxy", "nearcached", "bare"),
-                        "all keys warmed before; nearcached answers alone"),
-        "forward": Scenario("GET, forwarded", "get=1", pick("redis", "twemproxy", "nearcached-forward"),
-                            "l1.enabled=false: every GET goes upstream"),
-        "set": Scenario("SET", "set=1", pick("redis", "twemproxy", "nearcached"), "written through, with L1 on and full"),
+        "hit": Scenario(
+            HIT,
+            "get=1",
+            pick("redis", "valkey", "twemproxy", "nearcached", "bare"),
+            "all keys warmed before; nearcached answers alone",
+            options,
+        ),
+        "forward": Scenario(
+            "GET, forwarded",
+            "get=1",
+            pick("redis", "twemproxy", "nearcached-forward"),
+            "l1.enabled=false: every GET goes upstream",
+            options,
+        ),
+        "miss": Scenario(
+            "GET, missed and filled",
+            "get=1",
+            pick("redis", "twemproxy", "nearcached-miss"),
+            f"L1 holds one key in {MISS_KEYS_PER_ITEM}: nearly every GET is fetched with its TTL, kept, and "
+            "displaces another",
+            options,
+        ),
+        "set": Scenario(
+            "SET",
+            "set=1",
+            pick("redis", "valkey", "twemproxy", "nearcached"),
+            "written through, with L1 on and full",
+            options,
+        ),
     }
     unknown = [name for name in options.scenarios if name not in every]
     if unknown:
@@ -166,9 +228,24 @@ def scenarios(options, found):
 
 
 def load_command(options, endpoint, scenario, pipeline, extra):
-    return [str(options.build / "nearcached_load"), "--target", endpoint.address, "--clients", str(options.clients),
-            "--pipeline", str(pipeline), "--keys", str(options.keys), "--value-bytes", str(options.value_bytes),
-            "--mix", scenario.mix, "--pid", str(endpoint.pid), *extra]
+    return [
+        str(options.build / "nearcached_load"),
+        "--target",
+        endpoint.address,
+        "--clients",
+        str(options.clients),
+        "--pipeline",
+        str(pipeline),
+        "--keys",
+        str(options.keys),
+        "--value-bytes",
+        str(options.value_bytes),
+        "--mix",
+        scenario.mix,
+        "--pid",
+        str(endpoint.pid),
+        *extra,
+    ]
 
 
 def run_load(options, endpoint, scenario, pipeline, extra):
@@ -196,133 +273,176 @@ def run_and_count(options, redis, endpoint, scenario, pipeline, extra):
     return result
 
 
-def warm_up(options, plan):
+def misses(sidecar):
+    return Counter(
+        {name: value for name, value in sections.metrics(sidecar).items() if name.startswith("nearcached_l1_misses_total")}
+    )
+
+
+def run_valid(redis, endpoint, scenario, pipeline, extra):
+    """One run; one of hits is repeated until they were hits."""
+    for _ in range(REPEATS_MAX):
+        counted = scenario.name == HIT and endpoint.sidecar is not None
+        before = misses(endpoint.sidecar) if counted else Counter()
+        result = run_and_count(scenario.options, redis, endpoint, scenario, pipeline, extra)
+        if not counted or result["upstream_share"] <= MISSES_MAX:
+            return result
+        reasons = misses(endpoint.sidecar) - before
+        scenario.rejected[
+            ", ".join(f"{name} {count:.0f}" for name, count in reasons.most_common()) or "none counted as a miss"
+        ] += 1
+    raise ServerError(f"{endpoint.name}: what is meant to be hits is not: {dict(scenario.rejected)}")
+
+
+def warm_up(plan):
     """Populates and reads every key once through every server, so that the first repeat is like the last."""
     # All writes before the first read: they are foreign ones to every other server, and would empty its cache again.
     for step in (["--populate"], ["--warm"]):
         for scenario in reversed(plan):  # the one that is about hits last
             for endpoint in scenario.endpoints:
-                run_load(options, endpoint, scenario, 16, ["--seconds", "0.2", *step])
+                run_load(scenario.options, endpoint, scenario, 16, ["--seconds", "0.1", *step])
 
 
-def measure(options, redis, plan):
+def measure(redis, plan):
     for scenario in plan:
+        options = scenario.options
         for repeat in range(options.repeats):
             for pipeline in options.pipelines:
                 turn = repeat % len(scenario.endpoints)
                 for endpoint in scenario.endpoints[turn:] + scenario.endpoints[:turn]:
                     extra = ["--seconds", str(options.seconds), "--seed", str(repeat + 1)]
-                    if scenario.mix == "get=1":
+                    if scenario.name == HIT:
                         extra.append("--warm")
-                    result = run_and_count(options, redis, endpoint, scenario, pipeline, extra)
+                    result = run_valid(redis, endpoint, scenario, pipeline, extra)
                     scenario.samples.setdefault((endpoint.name, pipeline), []).append(result)
             print(f"{scenario.name}: repeat {repeat + 1} of {options.repeats}", file=sys.stderr, flush=True)
 
 
-def cpu(result):
-    return result["cpu_us_per_op"]["user"] + result["cpu_us_per_op"]["system"]
-
-
-def median(results, value):
-    return statistics.median(value(result) for result in results)
-
-
-def spread(results, value):
-    """Half the distance between the lowest and the highest repeat, in percent of the median."""
-    values = [value(result) for result in results]
-    middle = statistics.median(values)
-    return 0 if middle == 0 else 50 * (max(values) - min(values)) / middle
-
-
-def table(options, scenario):
-    lines = [f"### {scenario.name}", "", f"{scenario.why}.", "",
-             "| pipeline | server | CPU us/op | user | system | ± % | requests/s | p50 us | p99 us "
-             "| CPU / redis | CPU / twemproxy | CPU / bare |",
-             "|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"]
+def table(scenario):
+    options = scenario.options
+    lines = [
+        f"### {scenario.name}",
+        "",
+        f"{scenario.why}.",
+        "",
+        "| pipeline | server | CPU us/op | user | system | ± % | requests/s | p50 us | p99 us "
+        "| CPU / redis | CPU / twemproxy | CPU / bare |",
+        "|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
     for pipeline in options.pipelines:
-        references = {name: median(scenario.samples[(name, pipeline)], cpu)
-                      for name in REFERENCES if (name, pipeline) in scenario.samples}
+        references = {
+            name: median(scenario.samples[(name, pipeline)], cpu)
+            for name in REFERENCES
+            if (name, pipeline) in scenario.samples
+        }
         for endpoint in scenario.endpoints:
             results = scenario.samples[(endpoint.name, pipeline)]
-            ratios = [f"{median(results, cpu) / references[name]:.2f}" if references.get(name) else "" for name in REFERENCES]
+            ratios = [
+                f"{median(results, cpu) / references[name]:.2f}" if references.get(name) else "" for name in REFERENCES
+            ]
             lines.append(
                 f"| {pipeline} | {endpoint.name} | {median(results, cpu):.2f} "
                 f"| {median(results, lambda r: r['cpu_us_per_op']['user']):.2f} "
-                f"| {median(results, lambda r: r['cpu_us_per_op']['system']):.2f} | {spread(results, cpu):.0f} "
-                f"| {median(results, lambda r: r['throughput']):,.0f} | {median(results, lambda r: r['latency_us']['p50']):.0f} "
-                f"| {median(results, lambda r: r['latency_us']['p99']):.0f} | {' | '.join(ratios)} |")
-    return lines + [""] + misses(scenario)
+                f"| {median(results, lambda r: r['cpu_us_per_op']['system']):.2f} "
+                f"| {spread([cpu(result) for result in results]):.0f} "
+                f"| {median(results, lambda r: r['throughput']):,.0f} "
+                f"| {median(results, lambda r: r['latency_us']['p50']):.0f} "
+                f"| {median(results, lambda r: r['latency_us']['p99']):.0f} | {' | '.join(ratios)} |"
+            )
+    return lines + [""] + goals(scenario) + remarks(scenario)
 
 
-def misses(scenario):
-    """A warning where what is meant to be hits was not: such a row measures something else than its name says."""
-    if scenario.name != HIT:
+def goals(scenario):
+    lines = []
+    for (name, other), wanted in GOALS.items():
+        for pipeline, goal in wanted.items():
+            if name != scenario.name or not {(other, pipeline), ("nearcached", pipeline)} <= set(scenario.samples):
+                continue
+            reference = median(scenario.samples[other, pipeline], cpu)
+            ratio = median(scenario.samples["nearcached", pipeline], cpu) / reference if reference else 0
+            word = "reached" if ratio <= goal else f"missed by {100 * (ratio / goal - 1):.0f} %"
+            lines.append(f"- nearcached / {other}, pipeline {pipeline}: {ratio:.2f}; goal {goal:.2f}: {word}")
+    return lines
+
+
+def remarks(scenario):
+    lines = [
+        f"- {runs} of nearcached's runs repeated because not only hits; its count of misses by reason: {reason}"
+        for reason, runs in scenario.rejected.items()
+    ]
+    shares = [
+        result["upstream_share"]
+        for (name, _), results in scenario.samples.items()
+        if name == "nearcached"
+        for result in results
+    ]
+    if shares and scenario.mix == "get=1":
+        lines.append(
+            f"- share of nearcached's GETs that reached the upstream: {min(shares):.2%} to {max(shares):.2%} of a run"
+        )
+    return lines + [""]
+
+
+def plot(options, plan):
+    """CPU per operation against Redis, a panel for each scenario, a group of bars per pipeline depth."""
+    pyplot = sections.pyplot()
+    if pyplot is None:
         return []
-    shares = [result["upstream_share"] for (name, _), results in scenario.samples.items() if name == "nearcached"
-              for result in results]
-    if max(shares, default=0) <= MISSES_MAX:
-        return []
-    return [f"**Not only hits: up to {max(shares):.1%} of nearcached's GETs reached the upstream.**", ""]
+    every = list(dict.fromkeys(endpoint.name for scenario in plan for endpoint in scenario.endpoints))
+    colours = {name: f"C{index}" for index, name in enumerate(every)}
+    figure, axes = pyplot.subplots(1, len(plan), figsize=(3.4 * len(plan), 3.6), squeeze=False, sharey=True)
+    for axis, scenario in zip(axes[0], plan):
+        names = [endpoint.name for endpoint in scenario.endpoints]
+        for index, name in enumerate(names):
+            values = [relative(scenario, name, pipeline) for pipeline in options.pipelines]
+            places = [place + 0.8 * index / len(names) for place in range(len(values))]
+            axis.bar(places, values, 0.8 / len(names), label=name, color=colours[name])
+        axis.axhline(1, color="black", linewidth=0.8, linestyle="--")
+        axis.set_xticks([place + 0.4 - 0.4 / len(names) for place in range(len(options.pipelines))], options.pipelines)
+        axis.set_title(scenario.name, fontsize=10)
+        axis.set_xlabel("pipeline")
+        axis.legend(fontsize=7)
+    axes[0][0].set_ylabel("CPU per operation / that of Redis")
+    return sections.save_plot(options, figure, "compare", "CPU per operation against Redis by scenario, pipeline and server")
 
 
-def first_line(*command):
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
-        return (done.stdout + done.stderr).strip().splitlines()[0]
-    except (OSError, IndexError, subprocess.TimeoutExpired):
-        return "not available"
+def relative(scenario, name, pipeline):
+    reference = median(scenario.samples[("redis", pipeline)], cpu)
+    return median(scenario.samples[(name, pipeline)], cpu) / reference if reference else 0
 
 
-def machine():
-    text = Path("/proc/cpuinfo").read_text()
-    models = [line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")]
-    memory = Path("/proc/meminfo").read_text().split()[1]
-    return f"{len(models)} x {models[0] if models else platform.machine()}, {int(memory) // 2**20} GB, Linux {platform.release()}"
-
-
-def load_average():
-    return Path("/proc/loadavg").read_text().split()[0]
-
-
-def report(options, plan, found, load_before):
-    revision = first_line("git", "-C", str(ROOT), "describe", "--always", "--dirty")
-    lines = ["# Side by side", "",
-             "Written by `loadtest/compare.sh`; what the columns mean is in [README.md](README.md).", "",
-             f"- {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC, revision {revision}",
-             f"- machine: {machine()}; load average before the start: {load_before}",
-             f"- {first_line('redis-server', '--version')}", f"- {first_line('nutcracker', '--version')}",
-             f"- {options.clients} clients, {options.keys:,} keys drawn uniformly, values of {options.value_bytes} bytes; "
-             f"{options.repeats} interleaved repeats of {options.seconds:g} s, medians; ± is half the range of the repeats",
-             ""]
+def report(options, plan, found):
+    versions = [first_line("redis-server", "--version")]
+    versions += [first_line(options.valkey, "--version")] if options.valkey else ["no valkey-server: not measured"]
+    versions += [] if "twemproxy" in options.without else [first_line("nutcracker", "--version")]
+    lines = [
+        *sections.where(options, *versions),
+        f"- {options.clients} clients, {options.keys:,} keys drawn uniformly, values of {options.value_bytes} bytes; "
+        f"{options.repeats} interleaved repeats of {options.seconds:g} s, medians; ± is half the range of the repeats",
+        "",
+        *plot(options, plan),
+    ]
     for scenario in plan:
-        lines += table(options, scenario)
+        lines += table(scenario)
     lines += ["### Commands", "", "```"]
     lines += [f"{endpoint.command}" for endpoint in found.values()]
-    example = load_command(options, plan[0].endpoints[0], plan[0], options.pipelines[0],
-                           ["--seconds", f"{options.seconds:g}", "--warm"])
-    lines += [" ".join(example).replace(str(ROOT) + "/", ""), "```"]
-    return "\n".join(lines) + "\n"
-
-
-def with_other_sections(path, text):
-    """What other measurements have written behind ours stays."""
-    _, heading, rest = (path.read_text() if path.exists() else "").partition("\n# Coherence\n")
-    return text + heading + rest
+    example = load_command(
+        options, plan[0].endpoints[0], plan[0], options.pipelines[0], ["--seconds", f"{options.seconds:g}", "--warm"]
+    )
+    return lines + [shown(" ".join(example)), "```"]
 
 
 def main():
     options = parse_arguments()
-    require("redis-server", *([] if "twemproxy" in options.without else ["nutcracker"]))
-    load_before = load_average()
+    require("redis-server")
+    if not shutil.which("nutcracker") and "twemproxy" not in options.without:
+        print("twemproxy is not measured: nutcracker is not installed", file=sys.stderr)
+        options.without.append("twemproxy")
     redis, found = start_servers(options)
     plan = scenarios(options, found)
-    warm_up(options, plan)
-    measure(options, redis, plan)
-    text = report(options, plan, found, load_before)
-    print(text)
-    if options.output:
-        options.output.write_text(with_other_sections(options.output, text))
-        print(f"written: {options.output}", file=sys.stderr)
+    warm_up(plan)
+    measure(redis, plan)
+    sections.emit(options, "compare", "Side by side", report(options, plan, found))
 
 
 if __name__ == "__main__":

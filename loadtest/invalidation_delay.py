@@ -20,7 +20,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from compare import ROOT, first_line, load_average, machine
+import sections
+from sections import first_line
 from servers import Cluster, RedisServer, ServerError, Sidecar, require
 
 FOLDS = {"single": "one server", "cluster": "3-node cluster"}
@@ -38,11 +39,13 @@ def parse_arguments():
     parser.add_argument("--upstreams", default="single,cluster", help="any of single,cluster")
     parser.add_argument("--threads", type=int, default=1, help="the sidecar's workers (1)")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="further settings of the sidecar")
-    parser.add_argument("--build", type=Path, default=ROOT / "build" / "release", help="where the programs are")
-    parser.add_argument("--binary", type=Path, help="nearcached, if elsewhere")
     parser.add_argument("--redis", default="redis-server", help="the server to run")
     parser.add_argument("--json", type=Path, help="all figures of all runs")
-    options = parser.parse_args()
+    sections.add_arguments(parser)
+    options = sections.finish_arguments(parser)
+    if options.quick:
+        options.repeats, options.seconds, options.upstreams = 1, 1.0, "single"
+        options.allowance_us = float("inf")  # a short run says nothing about tails
     options.upstreams = options.upstreams.split(",")
     if not set(options.upstreams) <= set(FOLDS):
         parser.error(f"--upstreams: any of {', '.join(FOLDS)}")
@@ -58,7 +61,7 @@ class Upstream:
         self.nodes = [self.servers] if fold == "single" else self.servers.nodes
         settings = {"threads": options.threads, "upstream.swapdb": "never",
                     **dict(setting.split("=", 1) for setting in options.set)}
-        self.sidecar = Sidecar(self.servers.url, settings=settings, binary=options.binary or options.build / "nearcached")
+        self.sidecar = Sidecar(self.servers.url, settings=settings, binary=options.binary)
         self.runs = []
 
     def close(self):
@@ -103,6 +106,15 @@ def median(runs, name, kind, percentile):
     return statistics.median(observers(run)[name][kind][percentile] for run in runs)
 
 
+def introduction(options):
+    return [f"{options.rate:,} writes/s straight to the upstream, {options.keys} keys, each read every "
+            f"{options.interval_us} us", "through a sidecar and in a bare tracking client at the same instants; medians of "
+            f"{options.repeats} interleaved runs of {options.seconds:g} s.",
+            '"recv" runs to the arrival of the last stale answer instead of the sending of its request: the truth lies '
+            "between.",
+            ""]
+
+
 def table(upstreams, options):
     lines = ["| upstream | reader | p50 us | p99 us | p99.9 us | max us | p99 recv | max recv | writes seen stale |",
              "|---|---|---:|---:|---:|---:|---:|---:|---:|"]
@@ -122,7 +134,8 @@ def table(upstreams, options):
         lines.append(f"- {FOLDS[upstream.fold]}: sidecar's p99 less the bare client's, median of the runs: {more:+.0f} us "
                      f"(goal: at most {options.allowance_us:+.0f}); worst single delay of all runs {highest:.0f} us; "
                      f"{writes:.0f} writes/s; {hits:.1%} of the sidecar's reads were hits")
-    return lines
+    back = sum(observer["back_in_time"] for upstream in upstreams for run in upstream.runs for observer in run["observers"])
+    return lines + [f"- reads that went back in time: {back}"]
 
 
 def excess(run):
@@ -144,7 +157,6 @@ def findings(upstreams, options):
 def main():
     options = parse_arguments()
     require(options.redis)
-    print(f"{machine()}; load average before the start: {load_average()}; {first_line(options.redis, '--version')}")
     upstreams = [Upstream(fold, options) for fold in options.upstreams]
     arguments = ["--rate", options.rate, "--seconds", options.seconds, "--keys", options.keys,
                  "--interval-us", options.interval_us]
@@ -153,7 +165,9 @@ def main():
             run = run_program(options.build, upstream.nodes, [upstream.sidecar], *arguments, "--seed", repeat + 1)
             upstream.runs.append(run)
         print(f"repeat {repeat + 1} of {options.repeats}", file=sys.stderr, flush=True)
-    print("\n".join(table(upstreams, options)))
+    sections.emit(options, "invalidation_delay", "Invalidation delay: a foreign write acknowledged -> the last stale answer",
+                  [*sections.where(options, first_line(options.redis, "--version"), f"sidecar: {options.threads} workers"),
+                   "", *introduction(options), *table(upstreams, options)])
     if options.json:
         options.json.write_text(json.dumps({upstream.fold: upstream.runs for upstream in upstreams}, indent=1) + "\n")
     for upstream in upstreams:

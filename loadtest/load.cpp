@@ -1,6 +1,7 @@
 // nearcached_load: an independent RESP load generator. See usage() in options.cpp and loadtest/README.md.
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <exception>
 #include <fstream>
@@ -10,6 +11,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -24,6 +26,8 @@ using namespace nearcached::loadtest;
 
 constexpr std::uint32_t kPreparationClients = 4;
 constexpr std::uint32_t kPreparationPipeline = 64;
+constexpr std::array kPlotted = {1.,  5.,  10., 20., 30., 40., 50., 60.,  70.,  75.,  80.,   85.,  88.,
+                                 90., 92., 94., 96., 97., 98., 99., 99.5, 99.8, 99.9, 99.95, 99.99};
 
 struct Result {
   std::string target;
@@ -162,7 +166,12 @@ std::string json(const Result& result) {
       << ", \"p99\": " << static_cast<double>(stats.latency.percentile(99)) / 1e3
       << ", \"p999\": " << static_cast<double>(stats.latency.percentile(99.9)) / 1e3
       << ", \"max\": " << static_cast<double>(stats.latency.max()) / 1e3 << ", \"mean\": " << stats.latency.mean() / 1e3
-      << "}";
+      << "}, \"percentiles_us\": [";
+  for (const double percent : kPlotted) {
+    out << (percent == kPlotted.front() ? "[" : ", [") << percent << ", "
+        << static_cast<double>(stats.latency.percentile(percent)) / 1e3 << "]";
+  }
+  out << "]";
   if (result.cpu) {
     out << ", \"cpu_us_per_op\": {\"user\": " << microseconds_per_reply(result.cpu->user_seconds, result)
         << ", \"system\": " << microseconds_per_reply(result.cpu->system_seconds, result) << "}";
@@ -183,7 +192,30 @@ void write_json(const std::string& path, const std::vector<Result>& results) {
   }
 }
 
+// The keys of the GETs of the load's requests, in their order, as l1_replay reads them once zstd has packed them:
+// "<index> <value bytes>" a line.
+void write_trace(const Options& options) {
+  constexpr std::size_t kKeyDigits = 12;
+  constexpr std::string_view kGet = "*2\r\n$3\r\nGET\r\n";
+  std::ofstream file(options.trace_path);
+  const KeyDistribution keys(options.shape, options.keys, options.theta);
+  MixedRequests requests(options.request, options.mix, keys, options.requests, options.seed * 1000);
+  for (std::string request; requests.append(request); request.clear()) {
+    if (request.starts_with(kGet)) {
+      const std::string digits = request.substr(request.size() - kKeyDigits - 2, kKeyDigits);
+      file << std::stoull(digits) << ' ' << options.request.value_bytes << '\n';
+    }
+  }
+  if (!file.flush()) {
+    throw std::runtime_error("cannot write " + options.trace_path);
+  }
+}
+
 int run(const Options& options) {
+  if (!options.trace_path.empty()) {
+    write_trace(options);
+    return 0;
+  }
   std::vector<Result> results;
   for (const std::string& target : options.targets) {
     prepare(options, target);

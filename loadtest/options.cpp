@@ -94,12 +94,19 @@ const std::map<std::string, Setter>& setters() {
       {"--pid",
        [](Options& o, const std::string& v) { o.pid = number<pid_t>("--pid", v, 1, std::numeric_limits<pid_t>::max()); }},
       {"--json", [](Options& o, const std::string& v) { o.json_path = v; }},
+      {"--trace", [](Options& o, const std::string& v) { o.trace_path = v; }},
       {"--prefix", [](Options& o, const std::string& v) { o.request.prefix = v; }},
       {"--seed", [](Options& o, const std::string& v) { o.seed = number<std::uint64_t>("--seed", v, 0, kMany); }}};
   return kSetters;
 }
 
 void check(Options& options) {
+  if (!options.trace_path.empty()) {
+    if (options.requests == 0 || options.threads > 1) {
+      throw std::invalid_argument("--trace: needs --requests, and one thread");
+    }
+    return;
+  }
   if (options.targets.empty()) {
     throw std::invalid_argument("--target is required");
   }
@@ -155,6 +162,7 @@ const char* usage() {
   --cluster-populate ADDR   the same, but through ADDR (one that routes: a proxy or sidecar before the same data)
   --warm               then read every key once, through the target
   --pid PID            the server process: prints its CPU, user and system, per operation
+  --trace FILE         send nothing; write the keys of the GETs of these --requests there, "<index> <value bytes>" a line
   --json FILE          also write the results as JSON
   --seed N             seed of keys and operations (1)
 

@@ -33,6 +33,7 @@ struct Options {
   bool warm = false;
   std::optional<pid_t> pid;
   std::string json_path;
+  std::string trace_path;  // write the keys there in place of any load; needs `requests`, one thread
   std::uint64_t seed = 1;
 };
 

@@ -28,7 +28,8 @@ import sys
 import time
 from pathlib import Path
 
-from compare import ROOT, first_line, load_average, machine
+import sections
+from sections import first_line
 from cut_proxy import BINS_PER_SECOND, CutProxy
 from invalidation_delay import calls
 from outage_clients import BATCH, Readers, Writer
@@ -58,10 +59,12 @@ def parse_arguments():
     parser.add_argument("--max-stale-s", type=int, default=60)
     parser.add_argument("--refill-max", type=int, default=64, help="coherence.refill_max of the sidecars (64)")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--binary", type=Path, default=ROOT / "build" / "release" / "nearcached")
     parser.add_argument("--redis", default="redis-server", help="the server to run")
     parser.add_argument("--json", type=Path, help="all figures")
-    options = parser.parse_args()
+    sections.add_arguments(parser)
+    options = sections.finish_arguments(parser)
+    if options.quick:
+        options.forms, options.seconds, options.settle, options.keys = "refuse", 2.0, 3.0, 100
     options.forms = options.forms.split(",")
     if not set(options.forms) <= set(FORMS):
         parser.error(f"--forms: any of {', '.join(FORMS)}")
@@ -284,12 +287,18 @@ def table(results, options):
 def main():
     options = parse_arguments()
     require(options.redis)
-    print(f"{machine()}; load average before the start: {load_average()}; {first_line(options.redis, '--version')}")
     results = []
     for form in options.forms:
         results.append(run(form, options))
         print(f"{form}: done", file=sys.stderr, flush=True)
-    print("\n".join(table(results, options)))
+    introduction = [f"{options.sidecars} sidecars, {2 * options.readers} readers each that go round {options.keys:,} bounded and "
+                    "as many `stale_ok` keys; `max_staleness`", f"{options.max_staleness_ms} ms, `refill_max` "
+                    f"{options.refill_max}; the upstream is away for {options.seconds:g} s.", ""]
+    found = [f"- **not kept**, {figures['form']}: {finding}" for figures in results for finding in figures["findings"]]
+    sections.emit(options, "outage", "The upstream away",
+                  [*sections.where(options, first_line(options.redis, "--version"), "sidecars: 1 worker each"), "",
+                   *introduction, *table(results, options), "",
+                   *(found or ["- all that it checks was kept (`--help` lists it)"])])
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n")
     for figures in results:

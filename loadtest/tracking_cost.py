@@ -17,7 +17,8 @@ import statistics
 import sys
 from pathlib import Path
 
-from compare import ROOT, first_line, load_average, machine
+import sections
+from sections import first_line
 from invalidation_delay import calls, run_program
 from servers import RedisServer, ServerError, Sidecar, require
 
@@ -32,11 +33,12 @@ def parse_arguments():
     parser.add_argument("--keys", type=int, default=32)
     parser.add_argument("--interval-us", type=int, default=500, help="how often every key is read (500)")
     parser.add_argument("--counts", default="1,3", help="how many readers (1,3)")
-    parser.add_argument("--build", type=Path, default=ROOT / "build" / "release", help="where the programs are")
-    parser.add_argument("--binary", type=Path, help="nearcached, if elsewhere")
     parser.add_argument("--redis", default="redis-server", help="the server to run")
     parser.add_argument("--json", type=Path, help="all figures of all runs")
-    options = parser.parse_args()
+    sections.add_arguments(parser)
+    options = sections.finish_arguments(parser)
+    if options.quick:
+        options.repeats, options.seconds, options.counts = 2, 0.2, "1"
     if options.repeats < 2:
         parser.error("--repeats: at least 2, or there are no quartiles")
     options.counts = [int(count) for count in options.counts.split(",")]
@@ -105,13 +107,17 @@ def table(options, runs):
 def main():
     options = parse_arguments()
     require(options.redis)
-    print(f"{machine()}; load average before the start: {load_average()}; {first_line(options.redis, '--version')}")
     redis = RedisServer(binary=options.redis)
     settings = {"threads": 1, "upstream.swapdb": "never"}
-    sidecars = [Sidecar(redis.url, settings=settings, binary=options.binary or options.build / "nearcached")
+    sidecars = [Sidecar(redis.url, settings=settings, binary=options.binary)
                 for _ in range(max(options.counts))]
     runs = measure(options, redis, sidecars)
-    print("\n".join(table(options, runs)))
+    introduction = [f"{options.rate:,} writes/s to {options.keys} keys, every key read every {options.interval_us} us; medians "
+                    f"of {options.repeats} interleaved runs of", f"{options.seconds:g} s, differences within a repeat. The "
+                    "worst case: every write hits a tracked key, which is read again at once.", ""]
+    sections.emit(options, "tracking_cost", "What tracking costs the upstream",
+                  [*sections.where(options, first_line(options.redis, "--version"), "sidecars: 1 worker each"), "",
+                   *introduction, *table(options, runs)])
     if options.json:
         options.json.write_text(json.dumps([{"readers": readers, "count": count, "runs": of_row}
                                             for (readers, count), of_row in runs.items()], indent=1) + "\n")

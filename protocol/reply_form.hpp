@@ -14,7 +14,7 @@ namespace nearcached::protocol {
 [[nodiscard]] inline bool same_in_resp2(std::string_view resp3_reply) {
   if (resp3_reply.empty()) return false;
   const char type = resp3_reply.front();
-  return type == '+' || type == ':' || (type == '$' && !resp3_reply.starts_with("$-1"));
+  return type == '+' || type == ':' || (type == '$' && resp3_reply.size() > 1 && resp3_reply[1] != '-');
 }
 
 // The form of this call's reply, never kRank: for who converts when the arguments are gone.

@@ -65,10 +65,9 @@ class FillService::Link final : public coherence::FillLinkEvents {
   [[nodiscard]] bool still_a_hit(const coherence::FillRead& read, const AuditSample& sample) const {
     NearCache& cache = service_.cache_;
     if (!sample.fence.open() || !cache.fences().current(read.hash, sample.fence)) return false;
-    const l1::Store::ReadGuard guard(service_.cache_.store());
-    const l1::Entry* entry = service_.cache_.store().find({read.hash, realm_, read.key});
-    const auto reply = entry == nullptr ? std::nullopt : entry->reply(read.variant);
-    return reply == sample.reply;
+    const l1::Store::ReadGuard guard(cache.store());
+    std::string scratch;
+    return cache.peek({read.hash, realm_, read.key}, read.variant, scratch) == sample.reply;
   }
   static coherence::FillLinkOptions link_options(const FillService& service, const upstream::Identity& identity) {
     coherence::FillLinkOptions options = service.options_.link;
@@ -129,8 +128,8 @@ class FillService::Link final : public coherence::FillLinkEvents {
   // too small for its readers.
   void note_drop(std::uint64_t hash, std::string_view key) {
     const l1::Store::ReadGuard guard(service_.cache_.store());
-    const l1::Entry* entry = service_.cache_.store().find({hash, realm_, key});
-    const auto reply = entry == nullptr ? std::nullopt : entry->reply({});
+    std::string scratch;
+    const auto reply = service_.cache_.peek({hash, realm_, key}, {}, scratch);
     if (reply) dropped_[hash % kDroppedKept] = {hash, std::hash<std::string_view>()(*reply)};
   }
   void note_refill(const coherence::FillResult& result) {
@@ -333,9 +332,10 @@ bool FillService::answer_from_l1(const Request& request, std::int64_t now_us) {
   if (policy.consistency == Consistency::kCausal) return false;  // what its client has heard is not known here
   const l1::Store::ReadGuard guard(cache_.store());
   const auto found = cache_.find({request.hash, request.identity->id, request.key}, request.variant, policy, 0, now_us);
-  if (!found.reply || found.stale) return false;
+  std::string reply;
+  if (!found.reply || found.stale || !cache_.unpack(*found.reply, reply)) return false;
   counters_.fills_joined.add();
-  answer({request.waiter, true, std::make_shared<const std::string>(*found.reply), {}});
+  answer({request.waiter, true, std::make_shared<const std::string>(std::move(reply)), {}});
   return true;
 }
 

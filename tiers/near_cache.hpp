@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "tiers/coherence/fence_table.hpp"
@@ -13,6 +14,7 @@
 #include "tiers/coherence/slot_epochs.hpp"
 #include "tiers/insight/counters.hpp"
 #include "tiers/insight/invalidation_clock.hpp"
+#include "tiers/l1/compressor.hpp"
 #include "tiers/l1/store.hpp"
 #include "tiers/policies.hpp"
 
@@ -43,17 +45,31 @@ class NearCache {
   explicit NearCache(const NearCacheOptions& options);
 
   struct Lookup {
-    std::optional<std::string_view> reply;  // a hit, valid until the thread's ReadGuard ends
+    std::optional<l1::StoredReply> reply;  // a hit, valid until the thread's ReadGuard ends; packed, it is to be unpacked
     insight::MissReason reason = insight::MissReason::kAbsent;
     bool stale = false;  // a hit that is unverified, by its policy
     std::int64_t expires_at_ms = 0;
   };
   // The hit path: no lock, no allocation, no clock. `heard_us`: when this client was last told something that did not come
   // from L1; the causal level asks for a proof from after that. Never called with a kStrict policy.
+  // `hint`: what prefetch_entry() returned under the same guard.
   [[nodiscard]] Lookup find(const l1::KeyRef& key, std::string_view variant, const Policy& policy, std::int64_t heard_us,
-                            std::int64_t now_us) const noexcept;
+                            std::int64_t now_us, const l1::Entry* hint = nullptr) const noexcept;
 
-  // Keeps what a fill read, if all it stood on still holds. True if it was kept.
+  // Of a hit, under the same guard: writes stored.plain_size() bytes, or appends them. False: it can't be read, which is a
+  // miss.
+  [[nodiscard]] bool unpack(const l1::StoredReply& stored, char* out) const noexcept {
+    return compressor_.unpack(stored, out);
+  }
+  [[nodiscard]] bool unpack(const l1::StoredReply& stored, std::string& out) const {
+    return compressor_.unpack(stored, out);
+  }
+  // What L1 holds of a read, whether it may be served or not; nothing if it holds nothing that can be read. Under a guard.
+  // In `scratch`, which is empty, if it had to be unpacked.
+  [[nodiscard]] std::optional<std::string_view> peek(const l1::KeyRef& key, std::string_view variant,
+                                                     std::string& scratch) const;
+
+  // Keeps what a fill read, packed where its policy says so, if all it stood on still holds. True if it was kept.
   bool install(const coherence::FillResult& result, std::uint32_t realm, std::int64_t now_us);
 
   // L1 never keeps so large a reply.
@@ -95,6 +111,9 @@ class NearCache {
   // Background work of L1, bounded. One caller.
   void maintain(std::int64_t now_us);
 
+  // What is held for dictionaries included.
+  [[nodiscard]] l1::Stats stats() const;
+  [[nodiscard]] l1::CompressionStats compression() const { return compressor_.stats(); }
   [[nodiscard]] bool enabled() const { return options_.enabled; }
   [[nodiscard]] const Policies& policies() const { return options_.policies; }
   [[nodiscard]] l1::Store& store() { return store_; }
@@ -103,8 +122,8 @@ class NearCache {
   [[nodiscard]] coherence::LinkTable& links() { return links_; }
 
  private:
-  [[nodiscard]] Lookup judge(const l1::Entry& entry, std::string_view reply, const Policy& policy, std::int64_t heard_us,
-                             std::int64_t now_us) const noexcept;
+  [[nodiscard]] Lookup judge(const l1::Entry& entry, const l1::StoredReply& reply, const Policy& policy,
+                             std::int64_t heard_us, std::int64_t now_us) const noexcept;
   [[nodiscard]] bool may_serve_stale(const l1::Stamp& stamp, const Policy& policy, std::int64_t now_us) const noexcept;
   [[nodiscard]] bool holds(const coherence::FillBasis& basis, std::uint64_t hash) const noexcept;
   std::size_t erase(std::uint64_t hash, insight::InvalidationSource source, Counters& counters);
@@ -113,7 +132,8 @@ class NearCache {
   coherence::FenceTable fences_;
   coherence::SlotEpochs epochs_;
   coherence::LinkTable links_;
-  l1::Store store_;
+  l1::Compressor compressor_;
+  l1::Store store_;  // goes first: its entries name the compressor's dictionaries
   insight::InvalidationClock invalidation_clock_;
   upstream::TopologyPtr topology_;  // of apply_topology's caller
   std::atomic<std::uint64_t> topology_version_{0};

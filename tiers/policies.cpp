@@ -22,6 +22,7 @@ Policies::Policies(Policy otherwise, std::vector<Policy> namespaces)
   // In this order whatever begins with a prefix follows it at once: `open` are those that the next one can begin with.
   std::vector<std::size_t> open;
   for (std::size_t i = 0; i < namespaces_.size(); ++i) {
+    namespaces_[i].number = static_cast<std::uint32_t>(i + 1);
     const std::string& prefix = namespaces_[i].prefix;
     l1::require(!prefix.empty(), "a namespace has a prefix");
     l1::require(i == 0 || namespaces_[i - 1].prefix != prefix, "prefixes of namespaces differ");
@@ -34,8 +35,7 @@ Policies::Policies(Policy otherwise, std::vector<Policy> namespaces)
 // Every prefix of the key sorts at or before it, and between such a prefix and the key there are only names that begin with
 // the prefix. So the last name at or before the key is the answer, or the answer is the longest of its prefixes that reaches
 // no further than the key agrees with it: one comparison of bytes, then only lengths.
-const Policy& Policies::of(std::string_view key) const noexcept {
-  if (namespaces_.empty()) return otherwise_;
+const Policy& Policies::longest_prefix(std::string_view key) const noexcept {
   const auto behind = std::upper_bound(namespaces_.begin(), namespaces_.end(), key,
                                        [](std::string_view wanted, const Policy& policy) { return wanted < policy.prefix; });
   if (behind == namespaces_.begin()) return otherwise_;
@@ -46,6 +46,12 @@ const Policy& Policies::of(std::string_view key) const noexcept {
     at = parents_[at];
   }
   return namespaces_[at];
+}
+
+std::vector<l1::CompressionPolicy> Policies::compression() const {
+  std::vector<l1::CompressionPolicy> all{otherwise_.compression};
+  for (const Policy& policy : namespaces_) all.push_back(policy.compression);
+  return all;
 }
 
 std::int64_t Policies::max_staleness_min_us() const noexcept {

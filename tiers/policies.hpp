@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "tiers/l1/compressor.hpp"
+
 namespace nearcached::tiers {
 
 // How much a hit must be proven (docs/consistency.md).
@@ -24,6 +26,8 @@ struct Policy {
   std::int64_t max_staleness_us = 1'000'000;
   std::int64_t max_stale_us = 60'000'000;  // with kStaleOk: how long ago the last proof of an entry may be
   std::int64_t l1_ttl_us = 300'000'000;    // an entry lives at most this long
+  l1::CompressionPolicy compression = {};
+  std::uint32_t number = 0;  // by Policies: 0 is the default's
 };
 
 // Immutable. Looked up once per cached read: without namespaces a load and a branch, with them a binary search over sorted
@@ -35,9 +39,13 @@ class Policies {
   explicit Policies(Policy otherwise, std::vector<Policy> namespaces = {});
 
   // Lives as long as *this.
-  [[nodiscard]] const Policy& of(std::string_view key) const noexcept;
+  [[nodiscard]] const Policy& of(std::string_view key) const noexcept {
+    return namespaces_.empty() ? otherwise_ : longest_prefix(key);
+  }
   [[nodiscard]] const Policy& otherwise() const noexcept { return otherwise_; }
   [[nodiscard]] const std::vector<Policy>& namespaces() const noexcept { return namespaces_; }
+  // By Policy::number.
+  [[nodiscard]] std::vector<l1::CompressionPolicy> compression() const;
   // The smallest of all policies: how often links must be proven.
   [[nodiscard]] std::int64_t max_staleness_min_us() const noexcept;
   [[nodiscard]] bool any_causal() const noexcept {
@@ -46,6 +54,8 @@ class Policies {
   }
 
  private:
+  [[nodiscard]] const Policy& longest_prefix(std::string_view key) const noexcept;
+
   Policy otherwise_;
   std::vector<Policy> namespaces_;    // sorted by prefix
   std::vector<std::size_t> parents_;  // by namespace: the longest other one that is a prefix of it, or its own index

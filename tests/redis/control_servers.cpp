@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -26,13 +27,18 @@ using namespace tiers::upstream;
 
 namespace {
 
-int listen_on(std::uint16_t port) {
-  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+sockaddr_in loopback(std::uint16_t port) {
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   address.sin_port = htons(port);
-  if (::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0 && ::listen(fd, 512) == 0) return fd;
+  return address;
+}
+
+int listen_on(std::uint16_t port) {
+  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const sockaddr_in address = loopback(port);
+  if (::bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 && ::listen(fd, 512) == 0) return fd;
   ::close(fd);
   return -1;
 }
@@ -43,12 +49,32 @@ bool is_free(std::uint16_t port) {
   return fd >= 0;
 }
 
+// Asked of a server that is starting: to bind the port instead would now and then take it from under that server.
+bool is_listened_on(std::uint16_t port) {
+  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const sockaddr_in address = loopback(port);
+  const bool connected = ::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+  ::close(fd);
+  return connected;
+}
+
+// Against other tests on this machine, those of tests/support/servers.py too: a lock that ends with this process.
+bool reserve(std::uint16_t port) {
+  const std::filesystem::path folder =
+      std::filesystem::temp_directory_path() / ("nearcached-test-ports-" + std::to_string(::getuid()));
+  std::filesystem::create_directories(folder);
+  const int lock = ::open((folder / std::to_string(port)).c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0644);
+  if (lock >= 0 && ::flock(lock, LOCK_EX | LOCK_NB) == 0) return true;
+  ::close(lock);
+  return false;
+}
+
 // Below the ephemeral range, and so that port + 10000 is one too: the cluster bus listens there.
 std::uint16_t free_port() {
   static std::mt19937 engine(std::random_device{}());
   for (int attempt = 0; attempt < 1000; ++attempt) {
     const auto port = static_cast<std::uint16_t>(12000 + engine() % 10000);
-    if (is_free(port) && is_free(static_cast<std::uint16_t>(port + 10000))) return port;
+    if (reserve(port) && is_free(port) && is_free(static_cast<std::uint16_t>(port + 10000))) return port;
   }
   throw std::runtime_error("no free port");
 }
@@ -156,7 +182,7 @@ void RedisServer::launch() {
     ::_exit(127);
   }
   const auto deadline = std::chrono::steady_clock::now() + Observer::kPatience;
-  while (is_free(port_)) {
+  while (!is_listened_on(port_)) {
     if (std::chrono::steady_clock::now() > deadline) throw std::runtime_error("redis-server does not listen");
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }

@@ -222,20 +222,23 @@ class Started(unittest.TestCase):
             client.close()
 
     def test_silent_clients_are_closed_and_busy_ones_are_not(self):
-        sidecar = self.sidecar(cluster.url, {"limits.idle_timeout": "1s"})
+        sidecar = self.sidecar(cluster.url, {"limits.idle_timeout": "2s"})
         silent, busy, subscriber, blocked = (sidecar.client() for _ in range(4))
         silent.call("PING")
         subscriber.call("SUBSCRIBE", "c")
-        blocked.send("BLPOP", "never", 3)
-        until = time.monotonic() + 2.6
+        blocked.send("BLPOP", "awaited", 60)
+        until = time.monotonic() + 3
         while time.monotonic() < until:
             busy.call("PING")
             time.sleep(0.1)
         self.assertEqual(silent.read_until_closed(), b"")
+        self.assertEqual(busy.call("RPUSH", "awaited", "x"), 1)
+        self.assertEqual(blocked.read(), [b"awaited", b"x"])
+        time.sleep(0.5)
+        self.assertEqual(blocked.call("PING"), b"PONG", "its two seconds begin with the answer")
         self.assertEqual(busy.call("PING"), b"PONG")
         self.assertEqual(sidecar.metric("nearcached_clients_closed_total", reason="idle"), 1)
         self.assertEqual(subscriber.call("PING"), [b"pong", b""])
-        self.assertIsNone(blocked.read())
         for client in (busy, subscriber, blocked):
             client.close()
 

@@ -17,7 +17,7 @@ using tiers::coherence::rule_bit;
 
 // Most are missed within some hundred schedules, some within thousands; which seed it is changes with the product.
 constexpr std::uint64_t kUsual = kQuickSchedules;
-constexpr std::uint64_t kRare = 12'000;
+constexpr std::uint64_t kRare = 20'000;
 
 constexpr Mutation kMutations[kRules] = {
     {Rule::kFenceAtInstall, Profile::kWrites, kUsual},

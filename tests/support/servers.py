@@ -93,11 +93,11 @@ def _reserve(port):
     """Against other runs of tests on this machine too: a lock that ends with this process."""
     folder = Path(tempfile.gettempdir()) / f"nearcached-test-ports-{os.getuid()}"
     folder.mkdir(exist_ok=True)
-    lock = open(folder / str(port), "w")
+    lock = os.open(folder / str(port), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        lock.close()
+        os.close(lock)
         return False
     _reserved_ports[port] = lock
     return True

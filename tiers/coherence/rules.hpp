@@ -28,38 +28,38 @@ enum class Rule : std::uint8_t {
   kPurgeKillsFlights,     // FLUSHALL and purges also end the fills that are under way
   kWriteOnceOnly,         // a write is never sent again once a byte of it left, but where the node refused it
   // What is read
-  kExpiryFromPttl,        // the upstream's TTL, counted from before the read, bounds an entry
-  kGoneByPttl,            // a value whose key was gone by its PTTL is not kept
-  kFieldExpiry,           // where hash fields expire, HPTTL or max_staleness bounds hash replies
-  kErrorsNotCached,       // errors, redirects among them, are not kept
-  kAbsentInClosedSlots,   // an absent key is kept only in a slot that its owner shows closed
-  kNestedPush,            // a push inside an aggregate is heard
+  kExpiryFromPttl,       // the upstream's TTL, counted from before the read, bounds an entry
+  kGoneByPttl,           // a value whose key was gone by its PTTL is not kept
+  kFieldExpiry,          // where hash fields expire, HPTTL or max_staleness bounds hash replies
+  kErrorsNotCached,      // errors, redirects among them, are not kept
+  kAbsentInClosedSlots,  // an absent key is kept only in a slot that its owner shows closed
+  kNestedPush,           // a push inside an aggregate is heard
   // Verification
-  kGenerationAtHit,       // entries of a lost connection are unverified
-  kLossAtOnce,            // ... at the loss, not at the reconnect
-  kVerifiedAtHit,         // entries are served only while their connection is verified
-  kProvenFromSending,     // verification counts from the question's sending, not from its answer
-  kClockAfterRead,        // the clock is read after the read that delivered the request
-  kRoleInProbe,           // a demoted node proves nothing
-  kStateInProbe,          // nor one that says cluster_state:fail
-  kOwnViewInProbe,        // nor one whose own view lacks the slots
-  kSwapdbWatched,         // SWAPDB, which signals nothing, is seen in the statistics
-  kNullPushPurges,        // a null invalidation (FLUSHALL) drops everything of the connection
-  kEpochAtHit,            // entries of a slot that changed hands, also away and back, are dead
-  kEpochByTopology,       // the polled topology bumps epochs
-  kEpochByOwnView,        // so does the node's own view
+  kGenerationAtHit,    // entries of a lost connection are unverified
+  kLossAtOnce,         // ... at the loss, not at the reconnect
+  kVerifiedAtHit,      // entries are served only while their connection is verified
+  kProvenFromSending,  // verification counts from the question's sending, not from its answer
+  kClockAfterRead,     // the clock is read after the read that delivered the request
+  kRoleInProbe,        // a demoted node proves nothing
+  kStateInProbe,       // nor one that says cluster_state:fail
+  kOwnViewInProbe,     // nor one whose own view lacks the slots
+  kSwapdbWatched,      // SWAPDB, which signals nothing, is seen in the statistics
+  kNullPushPurges,     // a null invalidation (FLUSHALL) drops everything of the connection
+  kEpochAtHit,         // entries of a slot that changed hands, also away and back, are dead
+  kEpochByTopology,    // the polled topology bumps epochs
+  kEpochByOwnView,     // so does the node's own view
   // Levels
   kStrictNeverFromL1,
   kCausalWaits,           // after something came from elsewhere, hits wait for a probe sent later
   kStaleOnlyUnreachable,  // stale_ok serves unverified entries only while the node can't be reached
   kStaleBounded,          // ... and no older than max_stale
   // Bus
-  kPublishBehindWrite,    // the message is published behind the write on the same connection
-  kAnswerAfterPublish,    // the client is answered after both
-  kBusGap,                // a gap in a publisher's sequence makes what it covers unverified
-  kBusSilence,            // so does its silence
-  kBusUnknownOutcome,     // a write of unknown outcome is published, quarantined and published again
-  kBusTtl,                // entries live at most l1.ttl where nobody signals expiry
+  kPublishBehindWrite,  // the message is published behind the write on the same connection
+  kAnswerAfterPublish,  // the client is answered after both
+  kBusGap,              // a gap in a publisher's sequence makes what it covers unverified
+  kBusSilence,          // so does its silence
+  kBusUnknownOutcome,   // a write of unknown outcome is published, quarantined and published again
+  kBusTtl,              // entries live at most l1.ttl where nobody signals expiry
   kCount,
 };
 

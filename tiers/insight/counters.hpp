@@ -71,6 +71,8 @@ struct Counters {
   std::array<Counter, kCommandClassNames.size()> commands;
   Counter l1_hits;        // those in l1_stale_hits included
   Counter l1_stale_hits;  // unverified, served by a stale_ok namespace
+  Counter l1_unpacked;    // replies of L1 that were stored packed and asked for
+  Counter l1_unreadable;  // those of them that could not be unpacked, which were misses
   std::array<Counter, kMissReasonNames.size()> l1_misses;
   std::array<Counter, kInvalidationSourceNames.size()> invalidations;
   Counter fills_started, fills_joined, fills_installed, fills_discarded, fills_forwarded;

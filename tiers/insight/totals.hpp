@@ -31,7 +31,7 @@ struct HistogramTotals {
 // reported per worker. Plain data: confined to whoever made it.
 struct Totals {
   std::array<std::uint64_t, kCommandClassNames.size()> commands{};
-  std::uint64_t l1_hits = 0, l1_stale_hits = 0;
+  std::uint64_t l1_hits = 0, l1_stale_hits = 0, l1_unpacked = 0, l1_unreadable = 0;
   std::array<std::uint64_t, kMissReasonNames.size()> l1_misses{};
   std::array<std::uint64_t, kInvalidationSourceNames.size()> invalidations{};
   std::uint64_t fills_started = 0, fills_joined = 0, fills_installed = 0, fills_discarded = 0, fills_forwarded = 0;
@@ -55,6 +55,8 @@ struct Totals {
     add_all(commands, worker.commands);
     l1_hits += worker.l1_hits.value();
     l1_stale_hits += worker.l1_stale_hits.value();
+    l1_unpacked += worker.l1_unpacked.value();
+    l1_unreadable += worker.l1_unreadable.value();
     add_all(l1_misses, worker.l1_misses);
     add_all(invalidations, worker.invalidations);
     fills_started += worker.fills_started.value();

@@ -10,6 +10,7 @@ namespace nearcached::tiers::io {
 
 BufferPool::~BufferPool() {
   for (char* block : free_) std::free(block);
+  for (const Spare& spare : spares_) std::free(spare.block);
 }
 
 char* BufferPool::take(std::size_t& bytes) {
@@ -22,10 +23,44 @@ char* BufferPool::take(std::size_t& bytes) {
       return block;
     }
   }
-  auto* block = static_cast<char*>(std::malloc(bytes));
+  char* block = take_spare(bytes);
+  if (block == nullptr) block = static_cast<char*>(std::malloc(bytes));
   if (block == nullptr) throw std::bad_alloc();
   bytes_out_ += bytes;
   return block;
+}
+
+char* BufferPool::take_spare(std::size_t& bytes) noexcept {
+  auto best = spares_.end();
+  for (auto spare = spares_.begin(); spare != spares_.end(); ++spare) {
+    if (spare->bytes >= bytes && spare->bytes / 2 <= bytes && (best == spares_.end() || spare->bytes < best->bytes))
+      best = spare;
+  }
+  if (best == spares_.end()) return nullptr;
+  spares_used_ = true;
+  char* const block = best->block;
+  bytes = best->bytes;
+  spare_bytes_ -= bytes;
+  spares_.erase(best);
+  return block;
+}
+
+void BufferPool::trim() noexcept {
+  if (std::exchange(spares_used_, false)) return;
+  for (const Spare& spare : spares_) std::free(spare.block);
+  spares_.clear();
+  spare_bytes_ = 0;
+}
+
+void BufferPool::keep_spare(char* block, std::size_t bytes) {
+  spares_.reserve(kSparesMax);
+  while (spares_.size() == kSparesMax || spare_bytes_ + bytes > kSpareBytesMax) {
+    spare_bytes_ -= spares_.front().bytes;
+    std::free(spares_.front().block);
+    spares_.erase(spares_.begin());
+  }
+  spares_.push_back({block, bytes});
+  spare_bytes_ += bytes;
 }
 
 void BufferPool::give(char* block, std::size_t bytes) noexcept {
@@ -33,6 +68,10 @@ void BufferPool::give(char* block, std::size_t bytes) noexcept {
   if (bytes == kChunkBytes && free_.size() < kFreeMax) {
     if (free_.capacity() < kFreeMax) free_.reserve(kFreeMax);
     free_.push_back(block);
+    return;
+  }
+  if (bytes > kChunkBytes && bytes <= kSpareBytesMax) {
+    keep_spare(block, bytes);
     return;
   }
   std::free(block);

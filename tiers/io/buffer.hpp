@@ -7,13 +7,16 @@
 
 namespace nearcached::tiers::io {
 
-// Memory of one worker's buffers: chunks of kChunkBytes are kept for reuse (at most kFreeMax of them), larger blocks come
-// from the heap and go back to it. Counts every byte handed out: the buffer budget of the process is the sum over its pools.
-// Confined to the worker's thread.
+// Memory of one worker's buffers: chunks of kChunkBytes are kept for reuse (at most kFreeMax of them), and of larger blocks
+// those given back last, kSpareBytesMax together and only while some are taken: a megabyte that the allocator takes anew
+// costs a page fault and the kernel's zeroing per 4 KB, several times what the copy costs. Counts every byte handed out: the
+// buffer budget of the process is the sum over its pools. Confined to the worker's thread.
 class BufferPool {
  public:
   static constexpr std::size_t kChunkBytes = 16 * 1024;
   static constexpr std::size_t kFreeMax = 64;
+  static constexpr std::size_t kSparesMax = 32;
+  static constexpr std::size_t kSpareBytesMax = std::size_t{32} << 20;
 
   BufferPool() = default;
   ~BufferPool();
@@ -23,10 +26,25 @@ class BufferPool {
   // At least `bytes`; `bytes` is set to what was given.
   [[nodiscard]] char* take(std::size_t& bytes);
   void give(char* block, std::size_t bytes) noexcept;
+  // Now and then: frees the spares if none was taken since the last call.
+  void trim() noexcept;
   [[nodiscard]] std::size_t bytes_out() const { return bytes_out_; }
+  // Kept beyond the chunks.
+  [[nodiscard]] std::size_t spare_bytes() const { return spare_bytes_; }
 
  private:
+  struct Spare {
+    char* block;
+    std::size_t bytes;
+  };
+  // The smallest of at most twice the size, null if there is none.
+  [[nodiscard]] char* take_spare(std::size_t& bytes) noexcept;
+  void keep_spare(char* block, std::size_t bytes);
+
   std::vector<char*> free_;
+  std::vector<Spare> spares_;  // the oldest first
+  std::size_t spare_bytes_ = 0;
+  bool spares_used_ = false;  // since the last trim()
   std::size_t bytes_out_ = 0;
 };
 

@@ -82,6 +82,7 @@ ssize_t Stream::receive(char* room, std::size_t n) { return tls_ ? tls_->read(ro
 
 bool Stream::flush() {
   if (fd_ < 0 || connecting_) return true;
+  if (out_.size() == sent_ && !want_write_ && !tls_) return true;
   while (out_.size() > sent_) {
     const std::string_view bytes = out_.view().substr(sent_);
     const ssize_t sent = transmit(bytes);
@@ -205,7 +206,7 @@ void Stream::on_events(std::uint32_t events) {
 void Stream::read_once() {
   const bool straight = !paused_ && in_.empty() && expected_ <= EventLoop::kScratchBytes;
   char* room = loop_.scratch();
-  std::size_t room_bytes = EventLoop::kScratchBytes;
+  std::size_t room_bytes = read_max_;
   if (!straight) {
     const std::size_t missing = expected_ > in_.size() ? std::min(expected_ - in_.size(), kExpectMax) : 0;
     room = in_.prepare(std::max(kReadBytes, missing));

@@ -79,6 +79,8 @@ class Stream final : public EventHandler {
   // for something that may never come. The end stands behind all that was sent before, so up to bytes_max are read ahead;
   // more ends the stream with ENOBUFS. 0: the end is not looked for.
   void mind_hangup(std::size_t bytes_max);
+  // At once, of small messages: bounds how long one turn may take where each costs work. Up to EventLoop::kScratchBytes.
+  void read_at_most(std::size_t bytes) { read_max_ = bytes; }
   // Sized ahead for one large message.
   void expect(std::size_t bytes) { expected_ = bytes; }
   [[nodiscard]] int fd() const { return fd_; }
@@ -113,6 +115,7 @@ class Stream final : public EventHandler {
   bool retain_ = false;
   std::size_t sent_ = 0;
   std::size_t expected_ = 0;
+  std::size_t read_max_ = EventLoop::kScratchBytes;
   std::uint64_t bytes_in_ = 0;
   std::uint64_t bytes_out_ = 0;
   std::unique_ptr<TlsSession> tls_;  // nullptr: plain

@@ -1,6 +1,7 @@
 #include "tiers/l1/shard.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cstdlib>
 #include <new>
 
@@ -20,8 +21,6 @@ constexpr std::size_t kReclaimPerWrite = 32;
 constexpr std::size_t kReclaimPerTrim = 256;
 // A walk that has been sent back so often, by a table that grows and shrinks all the time, ends in one go.
 constexpr std::uint32_t kWalkRestartsMax = 8;
-
-bool matches(const Entry& entry, const KeyRef& key) { return entry.key() == key.key && entry.realm() == key.realm; }
 
 void bump(std::atomic<std::uint64_t>& counter) {
   counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
@@ -58,11 +57,9 @@ Shard::~Shard() {
 const Entry* Shard::find(const KeyRef& key) const noexcept {
   const Table* const table = table_.load(std::memory_order_seq_cst);
   for (const std::uint32_t start : {table->first_slot(key.hash), table->second_slot(key.hash)}) {
-    for (std::uint32_t way = 0; way < Table::kWays; ++way) {
-      const std::uint64_t word = table->load(start + way);
-      if (word == 0 || !Table::same_tag(word, key.hash)) continue;
-      const Entry* const entry = Table::entry_of(word);
-      if (matches(*entry, key)) return entry;
+    for (std::uint32_t ways = table->ways_of(start, key.hash); ways != 0; ways &= ways - 1) {
+      const Entry* const entry = Table::entry_of(table->load(start + static_cast<std::uint32_t>(std::countr_zero(ways))));
+      if (entry != nullptr && entry->is(key)) return entry;
     }
   }
   return nullptr;
@@ -72,6 +69,20 @@ void Shard::prefetch(std::uint64_t hash) const noexcept {
   const Table* const table = table_.load(std::memory_order_seq_cst);
   __builtin_prefetch(table->address(table->first_slot(hash)));
   __builtin_prefetch(table->address(table->second_slot(hash)));
+}
+
+const Entry* Shard::prefetch_entry(std::uint64_t hash) const noexcept {
+  constexpr std::size_t kLineBytes = 64;
+  const Table* const table = table_.load(std::memory_order_seq_cst);
+  for (const std::uint32_t start : {table->first_slot(hash), table->second_slot(hash)}) {
+    const std::uint32_t ways = table->ways_of(start, hash);
+    if (ways == 0) continue;
+    const Entry* const entry = Table::entry_of(table->load(start + static_cast<std::uint32_t>(std::countr_zero(ways))));
+    const auto* const at = reinterpret_cast<const char*>(entry);
+    for (std::size_t line = 0; line < 3; ++line) __builtin_prefetch(at + line * kLineBytes);
+    return entry;
+  }
+  return nullptr;
 }
 
 InstallResult Shard::install(const KeyRef& key, const Variant& variant, const Stamp& stamp, std::int64_t expires_at_ms,
@@ -256,7 +267,7 @@ std::uint32_t Shard::locate(const KeyRef& key) const noexcept {
   for (const std::uint32_t start : {table.first_slot(key.hash), table.second_slot(key.hash)}) {
     for (std::uint32_t slot = start; slot < start + Table::kWays; ++slot) {
       const std::uint64_t word = table.load(slot);
-      if (word != 0 && Table::same_tag(word, key.hash) && matches(*Table::entry_of(word), key)) return slot;
+      if (word != 0 && Table::same_tag(word, key.hash) && Table::entry_of(word)->is(key)) return slot;
     }
   }
   return Table::kNoSlot;

@@ -20,7 +20,7 @@ struct ShardLimits {
   std::size_t bytes = 0;              // never exceeded
   std::size_t soft_bytes = 0;         // trim() evicts down to it
   std::size_t items = 0;              // 0: unlimited
-  std::size_t item_bytes = SIZE_MAX;  // key and replies of one entry, beyond which older replies are dropped
+  std::size_t item_bytes = SIZE_MAX;  // key and plain replies of one entry, beyond which older replies are dropped
 };
 
 // What one bounded look at a shard came to.
@@ -51,6 +51,7 @@ class alignas(64) Shard final : private PolicyItems {
 
   [[nodiscard]] const Entry* find(const KeyRef& key) const noexcept;
   void prefetch(std::uint64_t hash) const noexcept;
+  const Entry* prefetch_entry(std::uint64_t hash) const noexcept;
 
   InstallResult install(const KeyRef& key, const Variant& variant, const Stamp& stamp, std::int64_t expires_at_ms,
                         std::int64_t now_ms, const std::function<bool()>& still_current);

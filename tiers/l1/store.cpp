@@ -62,10 +62,10 @@ Entry* Entry::create(const KeyRef& key, const VariantPayload& payload, const Sta
   const auto expiry = static_cast<std::uint64_t>(expires_at_ms);
   const bool wide = needs_wide(key);
   entry->stamp_ = stamp;
-  entry->payload_length_ = static_cast<std::uint32_t>(payload.bytes());
+  entry->payload_length_ = static_cast<std::uint32_t>(payload.bytes()) | (payload.packed() ? kPackedBit : 0);
   entry->expiry_low_ = static_cast<std::uint32_t>(expiry);
   entry->node_.owner = static_cast<std::uint8_t>((expiry >> 32 & kExpiryHighMask) | (wide ? kWideBit : 0) |
-                                                 (payload.plain() ? 0 : kVariantsBit));
+                                                 (payload.plain() && !payload.packed() ? 0 : kEncodedBit));
   char* out = static_cast<char*>(block) + offsetof(Entry, tail_);
   if (wide) {
     const std::uint32_t words[2] = {key.realm, static_cast<std::uint32_t>(key.key.size())};
@@ -76,6 +76,12 @@ Entry* Entry::create(const KeyRef& key, const VariantPayload& payload, const Sta
   }
   payload.write(std::copy(key.key.begin(), key.key.end(), out));
   return entry;
+}
+
+std::optional<StoredReply> Entry::encoded_reply(std::string_view variant) const noexcept {
+  if (has_variants()) return find_variant(payload(), variant);
+  if (is_encoded() && variant.empty()) return StoredReply(payload(), true);
+  return std::nullopt;
 }
 
 void Entry::inherit(const Entry& older) noexcept {
@@ -125,12 +131,14 @@ const Entry* Store::find(const KeyRef& key) const noexcept { return shard_of(key
 
 void Store::prefetch(std::uint64_t hash) const noexcept { shard_of(hash).prefetch(hash); }
 
-InstallResult Store::install(const KeyRef& key, std::string_view variant, std::string_view reply, const Stamp& stamp,
+const Entry* Store::prefetch_entry(std::uint64_t hash) const noexcept { return shard_of(hash).prefetch_entry(hash); }
+
+InstallResult Store::install(const KeyRef& key, std::string_view variant, const StoredReply& reply, const Stamp& stamp,
                              std::int64_t expires_at_ms, std::int64_t now_ms, const std::function<bool()>& still_current) {
   // A table that grows hashes the keys anew; an entry filed under another hash could not be erased any more.
   require(key.hash == hash_key(key.key), "KeyRef::hash is hash_key(key)");
   Shard& shard = shard_of(key.hash);
-  if (key.key.size() + variant.size() + reply.size() > item_bytes_max_) {
+  if (key.key.size() + variant.size() + reply.plain_size() > item_bytes_max_) {
     shard.refuse_too_large(key);
     return InstallResult::kTooLarge;
   }

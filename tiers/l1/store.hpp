@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "tiers/l1/policy_node.hpp"
+#include "tiers/l1/same_bytes.hpp"
 #include "tiers/l1/variants.hpp"
 
 namespace nearcached::tiers::l1 {
@@ -19,7 +20,7 @@ namespace nearcached::tiers::l1 {
 struct Options {
   std::size_t max_bytes = 50u << 20;  // all the process holds for L1: entries, index, ghosts, slack, what waits to be freed
   std::size_t max_items = 0;          // 0: unlimited
-  std::size_t max_item_bytes = 100 * 1024;  // key + replies with their variants' names; larger is refused
+  std::size_t max_item_bytes = 100 * 1024;  // key + plain replies with their variants' names; larger is refused
   double soft_limit = 0.8;                  // share of max_bytes above which eviction runs in the background (0.1..1)
   std::uint32_t shards = 16;                // power of two, 1..1024
   // An error message that names the option, empty if all is well.
@@ -55,23 +56,29 @@ struct KeyRef {
 //
 // 38 bytes before the key; the part in parentheses only in *wide* entries, those of a realm that is not 0 or of a key of 64
 // KiB and more: one application with one identity doesn't pay for it. Neither does a key that is only read by GET pay for
-// variants: the payload of a *plain* entry is that reply, of any other a table of names and replies (variants.hpp). The
-// expiry is exact, 38 bits of milliseconds (8 years of uptime), saturating downwards, so that an entry never outlives its
-// deadline. Immutable means: what readers look at; the policy's node is written under the shard's mutex, its counter by
-// touch().
+// variants, nor for packing: the payload of a *plain* entry is that reply. Of an *encoded* one it is that reply packed
+// (stored_reply.hpp), or a table of names and replies, packed or not (variants.hpp); the upper bit of the payload length
+// says which. The expiry is exact, 38 bits of milliseconds (8 years of uptime), saturating downwards, so that an entry never
+// outlives its deadline. Immutable means: what readers look at; the policy's node is written under the shard's mutex, its
+// counter by touch().
 class Entry {
  public:
-  // The reply kept for this read of the key: RESP, as sent to the client. Nothing if that read is not kept.
-  [[nodiscard]] std::optional<std::string_view> reply(std::string_view variant) const noexcept {
-    if (((node_.owner & kVariantsBit) | variant.size()) == 0) [[likely]]
-      return payload();
-    return has_variants() ? find_variant(payload(), variant) : std::nullopt;
+  // The reply kept for this read of the key: RESP, as sent to the client, unless it is packed. Nothing if that read is not
+  // kept.
+  [[nodiscard]] std::optional<StoredReply> reply(std::string_view variant) const noexcept {
+    if (((node_.owner & kEncodedBit) | variant.size()) == 0) [[likely]]
+      return StoredReply(std::string_view(bytes() + key_length(), payload_length_), false);
+    return encoded_reply(variant);
   }
   // All of them.
   [[nodiscard]] VariantCursor replies() const noexcept {
-    return has_variants() ? VariantCursor::of_table(payload()) : VariantCursor::of_reply(payload());
+    return has_variants() ? VariantCursor::of_table(payload()) : VariantCursor::of_reply({payload(), is_encoded()});
   }
   [[nodiscard]] std::string_view key() const noexcept { return {bytes(), key_length()}; }
+  // Of this key and realm.
+  [[nodiscard]] bool is(const KeyRef& key) const noexcept {
+    return key_length() == key.key.size() && realm() == key.realm && same_bytes(bytes(), key.key.data(), key.key.size());
+  }
   [[nodiscard]] const Stamp& stamp() const noexcept { return stamp_; }
   [[nodiscard]] std::uint32_t realm() const noexcept { return is_wide() ? wide_word(0) : 0; }
   // CLOCK_BOOTTIME milliseconds; never 0.
@@ -85,8 +92,10 @@ class Entry {
 
   // Of node_.owner; the rest of it holds the expiry's upper bits.
   static constexpr std::uint8_t kWideBit = 0x80;
-  static constexpr std::uint8_t kVariantsBit = 0x40;
+  static constexpr std::uint8_t kEncodedBit = 0x40;
   static constexpr std::uint8_t kExpiryHighMask = 0x3F;
+  // Of payload_length_, in encoded entries alone: an item is at most 1 GiB.
+  static constexpr std::uint32_t kPackedBit = 1u << 31;
   static constexpr std::int64_t kExpiryMax = std::int64_t{kExpiryHighMask} << 32 | UINT32_MAX;
   static constexpr std::size_t kWideBytes = 8;
 
@@ -103,8 +112,11 @@ class Entry {
   void set_retired_next(const Entry* next) noexcept;
   [[nodiscard]] Entry* retired_next() const noexcept;
   [[nodiscard]] bool is_wide() const noexcept { return (node_.owner & kWideBit) != 0; }
-  [[nodiscard]] bool has_variants() const noexcept { return (node_.owner & kVariantsBit) != 0; }
-  [[nodiscard]] std::string_view payload() const noexcept { return {bytes() + key_length(), payload_length_}; }
+  [[nodiscard]] bool is_encoded() const noexcept { return (node_.owner & kEncodedBit) != 0; }
+  // Encoded, but not as one packed reply.
+  [[nodiscard]] bool has_variants() const noexcept { return is_encoded() && (payload_length_ & kPackedBit) == 0; }
+  [[nodiscard]] std::optional<StoredReply> encoded_reply(std::string_view variant) const noexcept;
+  [[nodiscard]] std::string_view payload() const noexcept { return {bytes() + key_length(), payload_length_ & ~kPackedBit}; }
   [[nodiscard]] std::uint32_t wide_word(int index) const noexcept {
     std::uint32_t word;
     std::memcpy(&word, tail_ + index * 4, sizeof word);
@@ -175,21 +187,25 @@ class Store {
   [[nodiscard]] const Entry* find(const KeyRef& key) const noexcept;
   // The lesser of max_item_bytes and a tenth of a shard's budget.
   [[nodiscard]] std::size_t item_bytes_max() const noexcept { return item_bytes_max_; }
+  // For finds to come, where several are under way: first the index's lines of all, then, once these are here, the
+  // entries'. Returns the entry that find() would look at first, null if there is none: who finds that it is() the key need
+  // not look for it. Under the guard.
   void prefetch(std::uint64_t hash) const noexcept;
+  const Entry* prefetch_entry(std::uint64_t hash) const noexcept;
   // The one relaxed counter bump of a hit.
   static void touch(const Entry& entry) noexcept {
     if (entry.node_.uses.load(std::memory_order_relaxed) < kUsesMax)
       entry.node_.uses.store(kUsesMax, std::memory_order_relaxed);
   }
 
-  // Keeps a reply, RESP, as the answer to the key's read `variant` (empty: GET). If the key's entry stands on an equal stamp
-  // and has not expired, its other replies stay, the oldest gone first where there are more than kVariantsMax or too many
-  // bytes, and the entry then expires when the first of both does; otherwise the new reply is alone.
-  // `still_current` is called once, under the shard's lock, just before the entry becomes visible: what makes it false must
-  // do so *before* it calls erase(), then no stale entry can survive (coherence.md, Installing). Unless the answer is
-  // kInstalled or kNotCurrent the realm's older entry is gone, with all its replies: the value that was refused is the
-  // truth.
-  InstallResult install(const KeyRef& key, std::string_view variant, std::string_view reply, const Stamp& stamp,
+  // Keeps a reply, RESP or packed from it, as the answer to the key's read `variant` (empty: GET). If the key's entry stands
+  // on an equal stamp and has not expired, its other replies stay, the oldest gone first where there are more than
+  // kVariantsMax or too many bytes, and the entry then expires when the first of both does; otherwise the new reply is
+  // alone. `still_current` is called once, under the shard's lock, just before the entry becomes visible: what makes it
+  // false must do so *before* it calls erase(), then no stale entry can survive (coherence.md, Installing). Unless the
+  // answer is kInstalled or kNotCurrent the realm's older entry is gone, with all its replies: the value that was refused is
+  // the truth.
+  InstallResult install(const KeyRef& key, std::string_view variant, const StoredReply& reply, const Stamp& stamp,
                         std::int64_t expires_at_ms, std::int64_t now_ms, const std::function<bool()>& still_current);
 
   // Drops the key in every realm, known by its hash alone: in about one of 4,000 calls another key's entry goes with it,

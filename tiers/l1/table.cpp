@@ -8,11 +8,6 @@
 
 namespace nearcached::tiers::l1 {
 
-std::atomic<std::uint64_t>* Table::words() const noexcept {
-  const auto base = reinterpret_cast<std::uintptr_t>(this) + kHeaderBytes;
-  return reinterpret_cast<std::atomic<std::uint64_t>*>(base);
-}
-
 Table* Table::create(std::uint32_t buckets) noexcept {
   static_assert(sizeof(Table) <= kHeaderBytes);
   void* const block = std::aligned_alloc(kHeaderBytes, kHeaderBytes + std::size_t{buckets} * kWays * sizeof(std::uint64_t));

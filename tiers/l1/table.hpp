@@ -5,6 +5,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#if defined(__SSE2__) && !defined(__SANITIZE_THREAD__)
+#include <emmintrin.h>
+#endif
+
 namespace nearcached::tiers::l1 {
 
 class Entry;
@@ -49,6 +53,10 @@ class Table {
   void store(std::uint32_t slot, std::uint64_t word) noexcept { words()[slot].store(word, std::memory_order_seq_cst); }
   [[nodiscard]] const void* address(std::uint32_t slot) const noexcept { return words() + slot; }
 
+  // The ways of the bucket that `start` begins whose tag is the hash's, one bit each. A hint: it may be outdated when it
+  // is here, and free words may be among them; a word is only believed when load() has it. Without a branch per way, which
+  // would be guessed wrong as often as not.
+  [[nodiscard]] std::uint32_t ways_of(std::uint32_t start, std::uint64_t hash) const noexcept;
   // A free slot in the emptier bucket of the hash, or kNoSlot.
   [[nodiscard]] std::uint32_t free_slot(std::uint64_t hash) const noexcept;
 
@@ -70,9 +78,31 @@ class Table {
   [[nodiscard]] std::uint32_t scale(std::uint64_t hash) const noexcept {
     return static_cast<std::uint32_t>(((hash >> 32) * buckets_) >> 32);
   }
-  [[nodiscard]] std::atomic<std::uint64_t>* words() const noexcept;
+  [[nodiscard]] std::atomic<std::uint64_t>* words() const noexcept {
+    const auto base = reinterpret_cast<std::uintptr_t>(this) + kHeaderBytes;
+    return reinterpret_cast<std::atomic<std::uint64_t>*>(base);
+  }
 
   std::uint32_t buckets_;
 };
+
+inline std::uint32_t Table::ways_of(std::uint32_t start, std::uint64_t hash) const noexcept {
+  const std::uint64_t tag = hash >> 16 & 0xFFFF;
+#if defined(__SSE2__) && !defined(__SANITIZE_THREAD__)
+  // The words' upper halves, four to a register.
+  const auto* const line = reinterpret_cast<const float*>(words() + start);
+  const __m128i wanted = _mm_set1_epi32(static_cast<int>(tag));
+  const auto four = [&](const float* at) {
+    const __m128 halves = _mm_shuffle_ps(_mm_load_ps(at), _mm_load_ps(at + 4), _MM_SHUFFLE(3, 1, 3, 1));
+    const __m128i equal = _mm_cmpeq_epi32(_mm_srli_epi32(_mm_castps_si128(halves), 16), wanted);
+    return static_cast<std::uint32_t>(_mm_movemask_ps(_mm_castsi128_ps(equal)));
+  };
+  return four(line) | four(line + 8) << 4;
+#else
+  std::uint32_t ways = 0;
+  for (std::uint32_t way = 0; way < kWays; ++way) ways |= static_cast<std::uint32_t>(load(start + way) >> 48 == tag) << way;
+  return ways;
+#endif
+}
 
 }  // namespace nearcached::tiers::l1

@@ -18,6 +18,9 @@ static_assert(sizeof(Record) == 12);
 
 using Count = std::uint16_t;
 
+// Of a record's reply length. An item is at most 1 GiB.
+constexpr std::uint32_t kPackedBit = 1u << 31;
+
 // Not seeded: who makes hashes collide is compared with at most kVariantsMax names.
 std::uint32_t hash_name(std::string_view name) noexcept {
   return static_cast<std::uint32_t>(XXH3_64bits(name.data(), name.size()));
@@ -37,17 +40,24 @@ char* append(char* out, const T& value) noexcept {
 }
 
 char* append(char* out, const Variant& variant) noexcept {
-  return std::copy(variant.reply.begin(), variant.reply.end(), std::copy(variant.name.begin(), variant.name.end(), out));
+  const std::string_view reply = variant.reply.bytes;
+  return std::copy(reply.begin(), reply.end(), std::copy(variant.name.begin(), variant.name.end(), out));
 }
 
 Record record_of(const Variant& variant) noexcept {
   return {hash_name(variant.name), static_cast<std::uint32_t>(variant.name.size()),
-          static_cast<std::uint32_t>(variant.reply.size())};
+          static_cast<std::uint32_t>(variant.reply.bytes.size()) | (variant.reply.packed ? kPackedBit : 0)};
+}
+
+std::uint32_t length_of(const Record& record) noexcept { return record.reply_length & ~kPackedBit; }
+
+StoredReply reply_of(const Record& record, const char* at) noexcept {
+  return {std::string_view(at, length_of(record)), (record.reply_length & kPackedBit) != 0};
 }
 
 }  // namespace
 
-std::optional<std::string_view> find_variant(std::string_view table, std::string_view name) noexcept {
+std::optional<StoredReply> find_variant(std::string_view table, std::string_view name) noexcept {
   const std::uint32_t hash = hash_name(name);
   const std::size_t count = read_from<Count>(table.data());
   const char* const records = table.data() + sizeof(Count);
@@ -55,17 +65,16 @@ std::optional<std::string_view> find_variant(std::string_view table, std::string
   for (std::size_t i = 0; i < count; ++i) {
     const auto record = read_from<Record>(records + i * sizeof(Record));
     if (record.hash == hash && name == std::string_view(bytes, record.name_length))
-      return std::string_view(bytes + record.name_length, record.reply_length);
-    bytes += std::size_t{record.name_length} + record.reply_length;
+      return reply_of(record, bytes + record.name_length);
+    bytes += std::size_t{record.name_length} + length_of(record);
   }
   return std::nullopt;
 }
 
-VariantCursor VariantCursor::of_reply(std::string_view reply) noexcept {
+VariantCursor VariantCursor::of_reply(StoredReply reply) noexcept {
   VariantCursor cursor;
   cursor.left_ = 1;
-  cursor.bytes_ = reply.data();
-  cursor.plain_length_ = reply.size();
+  cursor.only_ = reply;
   return cursor;
 }
 
@@ -79,11 +88,11 @@ VariantCursor VariantCursor::of_table(std::string_view table) noexcept {
 
 Variant VariantCursor::next() noexcept {
   --left_;
-  if (record_ == nullptr) return {{}, {bytes_, plain_length_}};
+  if (record_ == nullptr) return {{}, only_};
   const auto record = read_from<Record>(record_);
-  const Variant variant{{bytes_, record.name_length}, {bytes_ + record.name_length, record.reply_length}};
+  const Variant variant{{bytes_, record.name_length}, reply_of(record, bytes_ + record.name_length)};
   record_ += sizeof record;
-  bytes_ += variant.name.size() + variant.reply.size();
+  bytes_ += variant.stored_bytes();
   return variant;
 }
 
@@ -92,13 +101,15 @@ void VariantPayload::keep(VariantCursor older, std::size_t content_max) noexcept
     const Variant variant = all.next();
     if (variant.name == fresh_.name) continue;
     ++count_;
-    content_ += variant.name.size() + variant.reply.size();
+    plain_content_ += variant.plain_bytes();
+    content_ += variant.stored_bytes();
   }
-  while (count_ > 1 && (count_ > kVariantsMax || content_ > content_max)) {
+  while (count_ > 1 && (count_ > kVariantsMax || plain_content_ > content_max)) {
     const Variant oldest = older.next();
     if (oldest.name == fresh_.name) continue;
     --count_;
-    content_ -= oldest.name.size() + oldest.reply.size();
+    plain_content_ -= oldest.plain_bytes();
+    content_ -= oldest.stored_bytes();
   }
   if (count_ > 1) older_ = older;
 }
@@ -107,7 +118,7 @@ std::size_t VariantPayload::table_bytes() const noexcept { return sizeof(Count) 
 
 void VariantPayload::write(char* out) const noexcept {
   if (plain()) {
-    std::copy(fresh_.reply.begin(), fresh_.reply.end(), out);
+    std::copy(fresh_.reply.bytes.begin(), fresh_.reply.bytes.end(), out);
     return;
   }
   char* record = append(out, static_cast<Count>(count_));

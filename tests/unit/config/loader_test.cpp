@@ -137,10 +137,9 @@ TEST_CASE("an unknown key names the nearest known one") {
 }
 
 TEST_CASE("keys of what is not built are unknown") {
-  for (const char* text :
-       {"write_behind: {}", "resilience: {}", "hot_keys: {}", "l1: {compression: {}}", "tls: {ciphers: x}",
-        "l1: {shards: 4}", "coherence: {bus: {servers: x}}", "negative: {}",
-        "metrics: {per_key_top: 1}", "upstream: {pinned_pool: {auto: 1}}"}) {
+  for (const char* text : {"write_behind: {}", "resilience: {}", "hot_keys: {}", "l1: {compression: {level: 1}}",
+                           "tls: {ciphers: x}", "l1: {shards: 4}", "coherence: {bus: {servers: x}}", "negative: {}",
+                           "metrics: {per_key_top: 1}", "upstream: {pinned_pool: {auto: 1}}"}) {
     CAPTURE(text);
     CHECK_THAT(error_of(text), Contains("unknown key"));
   }
@@ -158,7 +157,7 @@ TEST_CASE("a key given twice is an error with both lines") {
 
 TEST_CASE("a section is a map, a key is not") {
   CHECK_THAT(error_of("\nl1: 5\n"), Equals("nearcached.yaml:2: l1: \"5\" is not a map of keys; allowed: enabled, max_bytes, "
-                                           "max_items, max_item_bytes, ttl, soft_limit"));
+                                           "max_items, max_item_bytes, ttl, soft_limit, compression"));
   CHECK_THAT(error_of("l1: [ttl]"), StartsWith("nearcached.yaml:1: l1: a list is not a map of keys"));
   CHECK_THAT(error_of("threads: {auto: 1}"), StartsWith("nearcached.yaml:1: threads: a map is not a whole number"));
   CHECK_THAT(error_of("upstream: { url: [a, b] }"), Contains("a list is not a URL"));

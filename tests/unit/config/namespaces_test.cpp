@@ -39,6 +39,9 @@ namespaces:
     max_staleness: 250ms
     max_stale: 1h
     l1_ttl: 5m
+    compression: zstd
+    compression_min_bytes: 2KB
+    compression_dictionary: true
   - { prefix: "lock:", consistency: strict }
   - { "prefix": "x" }
 )");
@@ -48,11 +51,17 @@ namespaces:
   CHECK(namespaces[0].max_staleness == milliseconds{250});
   CHECK(namespaces[0].max_stale == milliseconds{3'600'000});
   CHECK(namespaces[0].l1_ttl == milliseconds{300'000});
+  CHECK(namespaces[0].compression == tiers::l1::Compression::kZstd);
+  CHECK(namespaces[0].compression_min_bytes == 2048);
+  CHECK(namespaces[0].compression_dictionary == true);
   CHECK(namespaces[1].prefix == "lock:");
   CHECK(namespaces[1].consistency == Consistency::kStrict);
   CHECK_FALSE(namespaces[1].max_staleness);
   CHECK_FALSE(namespaces[1].max_stale);
   CHECK_FALSE(namespaces[1].l1_ttl);
+  CHECK_FALSE(namespaces[1].compression);
+  CHECK_FALSE(namespaces[1].compression_min_bytes);
+  CHECK_FALSE(namespaces[1].compression_dictionary);
   CHECK_FALSE(namespaces[2].consistency);
 }
 
@@ -77,7 +86,9 @@ TEST_CASE("no namespaces is an empty list") {
 }
 
 TEST_CASE("an entry is a map with a prefix") {
-  const std::string names = "; allowed: prefix, consistency, max_staleness, max_stale, l1_ttl";
+  const std::string names =
+      "; allowed: prefix, consistency, max_staleness, max_stale, l1_ttl, compression, "
+      "compression_min_bytes, compression_dictionary";
   CHECK_THAT(error_of("namespaces:\n- prefix: a\n- user\n"),
              Equals("n.yaml:3: namespaces[1]: \"user\" is not a map" + names));
   CHECK_THAT(error_of("namespaces:\n- [prefix]\n"), Equals("n.yaml:2: namespaces[0]: a list is not a map" + names));
@@ -114,6 +125,9 @@ TEST_CASE("in a namespace both ends of each range are allowed, one step beyond i
       {"max_staleness", {"30ms", "1m", "60s"}, {"29ms", "0s", "60001ms", "1h", "-1s", "1", "auto"}},
       {"max_stale", {"1ms", "168h"}, {"0s", "169h", "7d", "off"}},
       {"l1_ttl", {"1ms", "168h"}, {"0ms", "169h", "inf"}},
+      {"compression", {"none", "lz4", "zstd"}, {"", "gzip", "ZSTD", "true", "0"}},
+      {"compression_min_bytes", {"64", "1MB", "1048576"}, {"63", "0", "1048577", "2MB", "auto", "-1"}},
+      {"compression_dictionary", {"true", "false"}, {"", "on", "1"}},
       {"consistency", {"strict", "stale_ok"}, {"", "Strict", "stale", "0"}},
   };
   for (const Case& row : cases) {
@@ -154,7 +168,8 @@ TEST_CASE("a name given twice in one entry is an error with both lines") {
 TEST_CASE("what a namespace does not have is unknown, and the nearest name is said") {
   CHECK_THAT(error_of("namespaces:\n- prefix: a\n  l1_tl: 5s\n"),
              Equals("n.yaml:3: namespaces[0]: unknown key \"l1_tl\"; the nearest known key is l1_ttl; allowed: prefix, "
-                    "consistency, max_staleness, max_stale, l1_ttl"));
+                    "consistency, max_staleness, max_stale, l1_ttl, compression, "
+                    "compression_min_bytes, compression_dictionary"));
   CHECK_THAT(error_of_entry("prefx: a"), Contains("unknown key \"prefx\"; the nearest known key is prefix"));
   CHECK_THAT(error_of_field("consistancy: strict"), Contains("nearest known key is consistency"));
   CHECK_THAT(error_of_field("max_stalness: 1s"), Contains("nearest known key is max_stal"));
@@ -215,7 +230,7 @@ TEST_CASE("what is printed reads back the same, whatever bytes a prefix has") {
 }
 
 TEST_CASE("each name is described, and says where its default is") {
-  REQUIRE(namespace_fields().size() == 5);
+  REQUIRE(namespace_fields().size() == 8);
   for (const NamespaceField& field : namespace_fields()) {
     CAPTURE(field.name);
     CHECK_FALSE(field.allowed.empty());

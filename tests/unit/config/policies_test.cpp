@@ -59,6 +59,34 @@ namespaces:
   CHECK(policies.max_staleness_min_us() == 100'000);
 }
 
+TEST_CASE("nothing is compressed unless it is asked for, and a namespace differs in what it gives") {
+  using tiers::l1::Compression;
+  const auto check_compression = [](const Policy& policy, Compression algorithm, std::size_t min_bytes, bool dictionary) {
+    CHECK(policy.compression.algorithm == algorithm);
+    CHECK(policy.compression.min_bytes == min_bytes);
+    CHECK(policy.compression.dictionary == dictionary);
+  };
+  check_compression(policies_of("").of("a"), Compression::kNone, 1024, false);
+  const Policies policies = policies_of(R"(
+l1: { compression: { algorithm: lz4, min_bytes: 2KB, dictionary: true } }
+namespaces:
+  - { prefix: "plain:", compression: none }
+  - { prefix: "z:", compression: zstd }
+  - { prefix: "large:", compression_min_bytes: 1MB, compression_dictionary: false }
+)");
+  check_compression(policies.of("a"), Compression::kLz4, 2048, true);
+  check_compression(policies.of("plain:a"), Compression::kNone, 2048, true);
+  check_compression(policies.of("z:a"), Compression::kZstd, 2048, true);
+  check_compression(policies.of("large:a"), Compression::kLz4, 1 << 20, false);
+  // By their numbers, in which order they stand.
+  const auto all = policies.compression();
+  REQUIRE(all.size() == 4);
+  for (const char* key : {"a", "plain:a", "z:a", "large:a"}) {
+    CHECK(all[policies.of(key).number].algorithm == policies.of(key).compression.algorithm);
+    CHECK(all[policies.of(key).number].min_bytes == policies.of(key).compression.min_bytes);
+  }
+}
+
 TEST_CASE("defaults that come later, or from elsewhere, are those that hold") {
   Configuration configuration;
   load_text(configuration, "namespaces: [{prefix: a}]\ncoherence: { max_staleness: 3s }\n", "n.yaml");

@@ -10,6 +10,8 @@ inline tiers::insight::Totals sample_totals() {
   for (std::size_t i = 0; i < t.commands.size(); ++i) t.commands[i] = 100 + i;
   t.l1_hits = 110;
   t.l1_stale_hits = 111;
+  t.l1_unpacked = 112;
+  t.l1_unreadable = 113;
   for (std::size_t i = 0; i < t.l1_misses.size(); ++i) t.l1_misses[i] = 120 + i;
   for (std::size_t i = 0; i < t.invalidations.size(); ++i) t.invalidations[i] = 130 + i;
   t.fills_started = 140;
@@ -66,6 +68,8 @@ inline StatsSnapshot sample_snapshot() {
   s.l1.refused = 205;
   s.l1.too_large = 206;
   for (int i = 0; i < tiers::l1::kRemovals; ++i) s.l1.removals[i] = 210 + static_cast<std::uint64_t>(i);
+  s.compression = {
+      .values = 220, .bytes_before = 221, .bytes_after = 222, .kept_plain = 223, .dictionaries = 224, .bytes = 225};
   s.totals = sample_totals();
   s.workers = {{.clients = 301, .commands = 302, .loop_age_ms = 3}, {.clients = 303, .commands = 304, .loop_age_ms = -1}};
   NodeRow known;

@@ -67,6 +67,14 @@ const std::map<std::string, std::string> kExpectedJson = {
     {"l1.items", "203"},
     {"l1.hits", "110"},
     {"l1.stale_hits", "111"},
+    {"l1.compression.values", "220"},
+    {"l1.compression.bytes_before", "221"},
+    {"l1.compression.bytes_after", "222"},
+    {"l1.compression.kept_plain", "223"},
+    {"l1.compression.decompressed", "112"},
+    {"l1.compression.decompression_failures", "113"},
+    {"l1.compression.dictionaries", "224"},
+    {"l1.compression.dictionary_bytes", "225"},
     {"l1.misses.absent", "120"},
     {"l1.misses.unacknowledged", "123"},
     {"l1.misses.strict", "125"},
@@ -166,6 +174,10 @@ TEST_CASE("INFO has the numbers people look for") {
   CHECK(info.at("nearcached_coherence_reason") == "upstream refuses CLIENT TRACKING");
   CHECK(info.at("nearcached_l1_hits") == "110");
   CHECK(info.at("nearcached_l1_stale_hits") == "111");
+  CHECK(info.at("nearcached_l1_compressed") == "220");
+  CHECK(info.at("nearcached_l1_compressed_bytes_before") == "221");
+  CHECK(info.at("nearcached_l1_compressed_bytes_after") == "222");
+  CHECK(info.at("nearcached_l1_decompressed") == "112");
   CHECK(info.at("nearcached_l1_misses") == "735");
   CHECK(info.at("nearcached_l1_refused") == "411");
   CHECK(info.at("nearcached_l1_invalidated") == "212");

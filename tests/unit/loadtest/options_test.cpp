@@ -65,3 +65,10 @@ TEST_CASE("what can't be meant is refused, naming the option") {
   CHECK_THROWS_AS(parse({}), std::invalid_argument);
   CHECK_THROWS_WITH(parsed({"--clients", "2", "--threads", "3"}), Catch::Contains("--threads"));
 }
+
+TEST_CASE("a trace needs the number of requests and one thread, but no target") {
+  const auto parse_all = [](std::vector<std::string> arguments) { return parse(arguments); };
+  CHECK(parse_all({"--trace", "f", "--requests", "5"}).trace_path == "f");
+  CHECK_THROWS_WITH(parse_all({"--trace", "f"}), Catch::Contains("--trace"));
+  CHECK_THROWS_WITH(parse_all({"--trace", "f", "--requests", "5", "--threads", "2"}), Catch::Contains("--trace"));
+}

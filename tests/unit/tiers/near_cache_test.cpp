@@ -55,7 +55,9 @@ struct Bench {
   [[nodiscard]] std::string get(const std::string& key = kKey, std::uint32_t realm = kRealm) const {
     const l1::Store::ReadGuard guard(cache->store());
     const NearCache::Lookup found = look_up(key, realm);
-    return std::string(found.reply.value_or(std::string_view()));
+    std::string plain;
+    if (found.reply) REQUIRE(cache->unpack(*found.reply, plain));
+    return plain;
   }
   [[nodiscard]] MissReason miss(const std::string& key = kKey) const {
     const l1::Store::ReadGuard guard(cache->store());
@@ -491,6 +493,25 @@ TEST_CASE("maintenance frees what can never be served again, and keeps what may 
   CHECK(b.cache->store().stats().items == 0);
 }
 
+TEST_CASE("maintenance looks on where much is dead, within bounds", "[near_cache]") {
+  Bench b;
+  constexpr int kItems = 20'000;
+  for (int i = 0; i < kItems; ++i) {
+    const std::string key = std::to_string(i);
+    REQUIRE(b.install(b.basis(key), "+\r\n", key));
+  }
+  b.cache->maintain(b.now);
+  REQUIRE(b.cache->store().stats().items == kItems);
+  SECTION("all was purged") { b.cache->links().purge(b.link); }
+  SECTION("all expired") { b.now += 300'000'000; }
+  b.cache->maintain(b.now);
+  const std::size_t left = b.cache->store().stats().items;
+  CHECK(left < kItems - 1000);
+  CHECK(left > kItems / 2);
+  for (int tick = 0; tick < 20; ++tick) b.cache->maintain(b.now);
+  CHECK(b.cache->store().stats().items == 0);
+}
+
 TEST_CASE("however a write and an installation race, the old value is never there after the acknowledgement",
           "[near_cache]") {
   Bench b;
@@ -516,6 +537,59 @@ TEST_CASE("however a write and an installation race, the old value is never ther
   }
   filler.join();
   CHECK(stale == 0);
+}
+
+TEST_CASE("a reply is packed where its namespace says so, and read as it was", "[near_cache]") {
+  using l1::Compression;
+  Policy lz4;
+  lz4.compression.algorithm = Compression::kLz4;
+  Policy zstd{"z:"};
+  zstd.compression.algorithm = Compression::kZstd;
+  Policy none{"plain:"};
+  Bench b(true, lz4, {zstd, none});
+  const std::string large = "$4000\r\n" + std::string(4000, 'a') + "\r\n";
+  for (const std::string key : {"k", "z:k", "plain:k"}) {
+    CAPTURE(key);
+    REQUIRE(b.install(b.basis(key), large, key));
+    CHECK(b.get(key) == large);
+    const l1::Store::ReadGuard guard(b.cache->store());
+    const NearCache::Lookup found = b.look_up(key);
+    CHECK(found.reply->packed == (key != "plain:k"));
+    if (found.reply->packed) {
+      CHECK(found.reply->header().algorithm == (key == "k" ? Compression::kLz4 : Compression::kZstd));
+    }
+    std::string scratch;
+    CHECK(b.cache->peek({l1::hash_key(key), kRealm, key}, "", scratch) == large);
+    CHECK_FALSE(b.cache->peek({l1::hash_key(key), kRealm, key}, "strlen", scratch = ""));
+    REQUIRE(b.install(b.basis(key), "$1\r\nv\r\n", key));
+    CHECK(b.get(key) == "$1\r\nv\r\n");
+    b.cache->on_invalidated(l1::hash_key(key), InvalidationSource::kTracking, b.now, b.counters);
+    CHECK(b.get(key).empty());
+  }
+  CHECK(b.cache->compression().values == 2);
+}
+
+TEST_CASE("what is not kept is not packed either", "[near_cache]") {
+  Policy policy;
+  policy.compression.algorithm = l1::Compression::kZstd;
+  Bench b(true, policy);
+  const coherence::FillBasis before = b.basis();
+  b.cache->on_invalidated(kHash, InvalidationSource::kTracking, b.now, b.counters);
+  CHECK_FALSE(b.install(before, "$4000\r\n" + std::string(4000, 'a') + "\r\n"));
+  // Too large as it is, small enough when packed: the limit is that of what was read.
+  CHECK_FALSE(b.install(b.basis(), "$200000\r\n" + std::string(200'000, 'a') + "\r\n"));
+  CHECK(b.cache->compression().values == 0);
+}
+
+TEST_CASE("dictionaries are held within max_bytes, and nothing is where nothing is to be packed", "[near_cache]") {
+  Policy policy;
+  policy.compression = {l1::Compression::kZstd, 1024, true};
+  Bench b(true, policy);
+  CHECK(b.cache->store().options().max_bytes == (4u << 20) - (4u << 20) / 8);
+  b.cache->maintain(b.now);  // opens the taking of samples
+  CHECK(b.cache->stats().bytes == b.cache->store().stats().bytes + l1::Compressor::kSamplesBytes);
+  CHECK(Bench(false, policy).cache->store().options().max_bytes == 4u << 20);
+  CHECK(Bench().cache->store().options().max_bytes == 4u << 20);
 }
 
 }  // namespace nearcached::tiers

@@ -14,6 +14,8 @@ struct Pair {
 const std::vector<Pair> kPairs = {
     {&Counters::l1_hits, &Totals::l1_hits},
     {&Counters::l1_stale_hits, &Totals::l1_stale_hits},
+    {&Counters::l1_unpacked, &Totals::l1_unpacked},
+    {&Counters::l1_unreadable, &Totals::l1_unreadable},
     {&Counters::fills_started, &Totals::fills_started},
     {&Counters::fills_joined, &Totals::fills_joined},
     {&Counters::fills_installed, &Totals::fills_installed},

@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace nearcached::tiers::io {
@@ -102,6 +103,45 @@ TEST_CASE("the pool keeps a bounded number of chunks, and says how much it gave"
   CHECK(bytes >= BufferPool::kChunkBytes + 1);
   CHECK(pool.bytes_out() == bytes);
   pool.give(large, bytes);
+}
+
+TEST_CASE("the pool keeps the large blocks that were given back last, within bounds, and gives none far too large",
+          "[buffer]") {
+  BufferPool pool;
+  const auto took = [&](std::size_t wanted) {
+    std::size_t bytes = wanted;
+    char* const block = pool.take(bytes);
+    REQUIRE(bytes >= wanted);
+    return std::pair(block, bytes);
+  };
+  const auto [block, bytes] = took(100'000);
+  pool.give(block, bytes);
+  CHECK(pool.bytes_out() == 0);
+  CHECK(took(90'000) == std::pair(block, bytes));
+  CHECK(pool.bytes_out() == bytes);
+  pool.give(block, bytes);
+  const auto [small, small_bytes] = took(40'000);
+  CHECK(small_bytes < 100'000);
+  const auto [larger, larger_bytes] = took(100'001);
+  CHECK(larger_bytes > bytes);
+  pool.give(small, small_bytes);
+  pool.give(larger, larger_bytes);
+  // What is over the bound pushes the oldest out.
+  std::vector<std::pair<char*, std::size_t>> many;
+  for (std::size_t i = 0; i < 12; ++i) many.push_back(took(BufferPool::kSpareBytesMax / 8));
+  for (const auto& [each, size] : many) pool.give(each, size);
+  CHECK(pool.bytes_out() == 0);
+  CHECK(pool.spare_bytes() <= BufferPool::kSpareBytesMax);
+  CHECK(took(BufferPool::kSpareBytesMax / 8).first == many[4].first);
+  pool.give(many[4].first, many[4].second);
+  const auto [huge, huge_bytes] = took(BufferPool::kSpareBytesMax + 1);
+  const std::size_t before = pool.spare_bytes();
+  pool.give(huge, huge_bytes);
+  CHECK(pool.spare_bytes() == before);
+  pool.trim();
+  CHECK(pool.spare_bytes() == before);
+  pool.trim();
+  CHECK(pool.spare_bytes() == 0);
 }
 
 }  // namespace nearcached::tiers::io

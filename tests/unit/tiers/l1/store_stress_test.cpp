@@ -25,7 +25,7 @@ std::string reply_of(std::uint32_t key, std::uint32_t version) {
 }
 
 bool consistent(const Entry& entry, std::uint32_t key) {
-  const std::string_view reply = entry.reply({}).value_or("");
+  const std::string_view reply = entry.reply({}).value_or("").bytes;
   const std::string prefix = std::to_string(key) + ":";
   if (entry.key() != std::to_string(key) || reply.substr(0, prefix.size()) != prefix) return false;
   const std::uint32_t version = entry.stamp().generation;

@@ -334,3 +334,23 @@ TEST_CASE("hashes of one process agree and spread over the shards") {
   for (int i = 0; i < 16'000; ++i) ++counts[hash_key("key" + std::to_string(i)) & 15];
   for (const int count : counts) CHECK((count > 800 && count < 1200));
 }
+
+TEST_CASE("what prefetch_entry returns is where find looks first, and is asked whether it is the key") {
+  Store store(Options{});
+  for (int i = 0; i < 1000; ++i) put(store, "key:" + std::to_string(i), "+v\r\n");
+  const Store::ReadGuard guard(store);
+  int same = 0;
+  for (int i = 0; i < 1000; ++i) {
+    const std::string key = "key:" + std::to_string(i);
+    const Entry* const entry = store.prefetch_entry(hash_key(key));
+    REQUIRE(entry != nullptr);
+    if (entry->is(key_ref(key))) ++same;
+    CHECK(entry->is(key_ref(key)) == (entry == store.find(key_ref(key))));
+    CHECK_FALSE(entry->is(key_ref(key, 1)));
+    CHECK_FALSE(entry->is(key_ref(key + "x")));
+  }
+  CHECK(same > 990);
+  Store empty(Options{});
+  const Store::ReadGuard other(empty);
+  CHECK(empty.prefetch_entry(hash_key("key")) == nullptr);
+}

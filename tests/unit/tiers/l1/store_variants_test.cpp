@@ -36,7 +36,7 @@ TEST_CASE("a plain entry is 38 bytes, the key and the reply, in this order") {
   const Entry* const entry = store.find(key_ref("key"));
   REQUIRE(entry != nullptr);
   CHECK(entry->key().data() - reinterpret_cast<const char*>(entry) == 38);
-  CHECK(entry->reply({})->data() == entry->key().data() + 3);
+  CHECK(entry->reply({})->bytes.data() == entry->key().data() + 3);
   CHECK_FALSE(entry->reply("strlen"));
   CHECK(entry->replies().left() == 1);
 }
@@ -310,7 +310,7 @@ TEST_CASE("merges of random size keep the budget at every step and agree with a 
     REQUIRE(entry->replies().left() <= kVariantsMax);
     for (VariantCursor cursor = entry->replies(); cursor.left() != 0;) {
       const Variant one = cursor.next();
-      content += one.name.size() + one.reply.size();
+      content += one.stored_bytes();
       REQUIRE(model.at(key).at(std::string(one.name)) == one.reply);
       REQUIRE(entry->reply(one.name) == one.reply);
     }

@@ -30,7 +30,7 @@ inline std::string get(Store& store, std::string_view key, std::uint32_t realm =
   const Entry* const entry = store.find(key_ref(key, realm));
   if (entry == nullptr) return {};
   Store::touch(*entry);
-  return std::string(entry->reply({}).value_or("no reply to GET"));
+  return std::string(entry->reply({}).value_or("no reply to GET").bytes);
 }
 
 // A copy, nothing if that read of the key is not kept.
@@ -39,7 +39,7 @@ inline std::optional<std::string> get_variant(Store& store, std::string_view key
   const Entry* const entry = store.find(key_ref(key));
   if (entry == nullptr) return std::nullopt;
   const auto reply = entry->reply(variant);
-  return reply ? std::optional<std::string>(*reply) : std::nullopt;
+  return reply ? std::optional<std::string>(reply->bytes) : std::nullopt;
 }
 
 inline bool alive(const Entry&) { return false; }

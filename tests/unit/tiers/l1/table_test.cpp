@@ -70,3 +70,17 @@ TEST_CASE("two choices fill four fifths of a table before a pair of buckets is f
   }
   CHECK(placed * 10 > table->slots() * 7);
 }
+
+TEST_CASE("the ways of a bucket are those with the hash's tag, wherever they lie") {
+  const Owned table(Table::create(8));
+  const std::uint64_t hash = mixed(7);
+  const std::uint64_t tag = hash >> 16 & 0xFFFF;
+  for (std::uint32_t wanted = 0; wanted < 256; ++wanted) {
+    for (std::uint32_t way = 0; way < Table::kWays; ++way) {
+      const std::uint64_t others = tag ^ (std::uint64_t{1} << (way * 2)) ^ (wanted & 1) << 15;
+      const std::uint64_t upper = (wanted >> way & 1) != 0 ? tag : others == tag ? tag ^ 1 : others;
+      table->store(16 + way, upper << 48 | 0x7FFF'FFFF'FFF0);
+    }
+    REQUIRE(table->ways_of(16, hash) == wanted);
+  }
+}

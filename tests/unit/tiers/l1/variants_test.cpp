@@ -32,7 +32,7 @@ Pairs pairs_of(VariantCursor cursor) {
   Pairs pairs;
   while (cursor.left() != 0) {
     const Variant variant = cursor.next();
-    pairs.emplace_back(variant.name, variant.reply);
+    pairs.emplace_back(variant.name, variant.reply.bytes);
   }
   return pairs;
 }
