@@ -360,8 +360,7 @@ def goals(scenario):
                 continue
             reference = median(scenario.samples[other, pipeline], cpu)
             ratio = median(scenario.samples["nearcached", pipeline], cpu) / reference if reference else 0
-            word = "reached" if ratio <= goal else f"missed by {100 * (ratio / goal - 1):.0f} %"
-            lines.append(f"- nearcached / {other}, pipeline {pipeline}: {ratio:.2f}; goal {goal:.2f}: {word}")
+            lines.append(sections.goal(f"CPU of nearcached / {other}, {name}, pipeline {pipeline}", ratio, goal))
     return lines
 
 

@@ -40,6 +40,7 @@ def parse_arguments():
         help="a further server, already running, beside those of compare",
     )
     parser.add_argument("--valkey", metavar="PATH", help="a valkey-server to put beside, if not the one on PATH")
+    parser.add_argument("--traces", metavar="FOLDER", help="the traces for hit_ratio, which is skipped without")
     parser.add_argument("--build", type=Path, default=ROOT / "build" / "release", help="where the programs are")
     options = parser.parse_args(sys.argv[1:split])
     options.only = options.only.split(",")
@@ -64,6 +65,8 @@ def command(options, name):
     if name == "compare":
         for endpoint in options.endpoint:
             words += ["--endpoint", endpoint]
+    if name == "hit_ratio" and options.traces:
+        words += ["--traces", options.traces]
     if name in VALKEY_TAKERS and options.valkey:
         words += ["--valkey", options.valkey]
     return words

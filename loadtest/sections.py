@@ -8,6 +8,7 @@ import datetime
 import http.client
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -40,6 +41,7 @@ Written by the programs of this folder (`loadtest/compare.sh` runs all of them, 
 the columns mean is in [README.md](README.md). Figures are ratios or are taken side by side; absolute times are those of the
 machine named in each section. All servers, the load and whatever else went on shared its cores.
 """
+GOAL = re.compile(r"^- goal: (.+): (\S+?), wanted at most (\S+): (reached|missed.*)$", re.M)
 
 
 def add_arguments(parser):
@@ -123,11 +125,32 @@ def emit(options, name, title, lines):
         assemble(LOADTEST)
 
 
+def goal(what, measured, wanted, digits=2):
+    """The line of a section that says whether a number was reached; RESULTS.md begins with all of them."""
+    if measured <= wanted:
+        word = "reached"
+    else:
+        word = f"missed by {100 * (measured / wanted - 1):.0f} %" if wanted > 0 else "missed"
+    return f"- goal: {what}: {measured:,.{digits}f}, wanted at most {wanted:,.{digits}f}: {word}"
+
+
+def goals_table(sections):
+    """Of the goals in {name: text of a section}: where each stands."""
+    rows = [
+        f"| {what} | {wanted} | {measured} | {word} | {text.splitlines()[0].removeprefix('## ')} |"
+        for text in sections.values()
+        for what, measured, wanted, word in GOAL.findall(text)
+    ]
+    head = ["## Numbers to reach", "", "| what | at most | measured | | section |", "|---|---:|---:|---|---|"]
+    return "\n".join([*head, *rows]) + "\n" if rows else ""
+
+
 def assemble(folder):
-    """RESULTS.md from results/*.md."""
+    """RESULTS.md from results/*.md: the goals of all, then each."""
     rank = {name: index for index, name in enumerate(ORDER)}
     found = sorted((folder / "results").glob("*.md"), key=lambda path: (rank.get(path.stem, len(ORDER)), path.stem))
-    (folder / "RESULTS.md").write_text("\n".join([HEAD, *(path.read_text() for path in found)]))
+    texts = {path.stem: path.read_text() for path in found}
+    (folder / "RESULTS.md").write_text("\n".join(filter(None, [HEAD, goals_table(texts), *texts.values()])))
 
 
 def spread(values):

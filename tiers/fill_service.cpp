@@ -66,8 +66,10 @@ class FillService::Link final : public coherence::FillLinkEvents {
     NearCache& cache = service_.cache_;
     if (!sample.fence.open() || !cache.fences().current(read.hash, sample.fence)) return false;
     const l1::Store::ReadGuard guard(cache.store());
-    std::string scratch;
-    return cache.peek({read.hash, realm_, read.key}, read.variant, scratch) == sample.reply;
+    const auto found =
+        cache.find({read.hash, realm_, read.key}, read.variant, cache.policies().of(read.key), 0, io::boot_us());
+    std::string plain;
+    return found.reply && !found.stale && cache.unpack(*found.reply, plain) && plain == sample.reply;
   }
   static coherence::FillLinkOptions link_options(const FillService& service, const upstream::Identity& identity) {
     coherence::FillLinkOptions options = service.options_.link;
@@ -106,6 +108,14 @@ class FillService::Link final : public coherence::FillLinkEvents {
     }
   }
 
+  // A change of the key, of all keys, or that its connection can't tell of any more.
+  [[nodiscard]] bool told_since(const coherence::FillResult& result, const AuditSample& sample) const {
+    NearCache& cache = service_.cache_;
+    return !cache.fences().current(result.hash, sample.fence) ||
+           cache.links().generation(result.basis.link) != result.basis.generation ||
+           cache.epochs().of(result.basis.slot) != result.basis.slot_epoch;
+  }
+
   void end_audit(const coherence::FillResult& result, std::int64_t now_us) {
     const auto found = audits_.find(result.waiters.front().token);
     const AuditSample sample = std::move(found->second);
@@ -117,7 +127,7 @@ class FillService::Link final : public coherence::FillLinkEvents {
     if (result.reply == sample.reply || protocol::same_elements(result.variant, result.reply, sample.reply)) return;
     counters.audit_staleness.observe(static_cast<std::uint64_t>(std::max<std::int64_t>(0, now_us - sample.hit_us)));
     // Told of meanwhile: the hit was in time. Not told of: it must not have been served.
-    if (!service_.cache_.fences().current(result.hash, sample.fence)) return;
+    if (told_since(result, sample)) return;
     counters.audit_stale.add();
     service_.cache_.on_read_past(result.hash);
     if (connection_.link().source() != coherence::ChangeSource::kTtl)

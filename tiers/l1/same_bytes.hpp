@@ -18,7 +18,7 @@ namespace nearcached::tiers::l1 {
     std::memcpy(&words[1], b + at, sizeof(Word));
     return words[0] ^ words[1];
   };
-  if (n < sizeof(Word) || n > kInLineMax) return std::memcmp(a, b, n) == 0;
+  if (n < sizeof(Word) || n > kInLineMax) return n == 0 || std::memcmp(a, b, n) == 0;
   Word difference = differ(n - sizeof(Word));
   for (std::size_t at = 0; at + sizeof(Word) < n; at += sizeof(Word)) difference |= differ(at);
   return difference == 0;

@@ -38,6 +38,18 @@ class Assembly(unittest.TestCase):
         self.assertEqual(self.assembled(["compare"]).count("## compare"), 1)
         self.assertEqual(self.assembled(["compare"]), self.assembled(["compare"]))
 
+    def test_results_begin_with_the_goals_of_all_sections(self):
+        with tempfile.TemporaryDirectory() as folder:
+            folder = Path(folder)
+            (folder / "results").mkdir()
+            reached, missed = sections.goal("CPU: a, b", 0.5, 0.5), sections.goal("bytes, of some", 1234.4, 1000, digits=0)
+            (folder / "results" / "compare.md").write_text(f"## Side by side\n\n{reached}\n- other\n{missed}\n")
+            sections.assemble(folder)
+            text = (folder / "RESULTS.md").read_text()
+        self.assertIn("| CPU: a, b | 0.50 | 0.50 | reached | Side by side |\n", text)
+        self.assertIn("| bytes, of some | 1,000 | 1,234 | missed by 23 % | Side by side |\n", text)
+        self.assertLess(text.index("| bytes, of some"), text.index("## Side by side"))
+
     def test_the_tree_has_the_results_that_its_sections_make(self):
         found = (ROOT / "loadtest" / "RESULTS.md").read_text()
         with tempfile.TemporaryDirectory() as folder:
