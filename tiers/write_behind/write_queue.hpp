@@ -1,0 +1,232 @@
+// Writes that are answered and not upstream yet.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace nearcached::tiers::write_behind {
+
+// What a key is to become.
+struct Write {
+  enum class Kind : std::uint8_t { kSet, kDelete };
+  Kind kind = Kind::kSet;
+  std::string value;               // of kSet
+  std::int64_t expires_at_ms = 0;  // unix; 0: never
+
+  // As Redis sees it: in the very millisecond it is still there.
+  [[nodiscard]] bool expired(std::int64_t now_ms) const { return expires_at_ms != 0 && expires_at_ms < now_ms; }
+};
+using WritePtr = std::shared_ptr<const Write>;
+
+enum class Priority : std::uint8_t { kHigh, kNormal, kLow };
+inline constexpr std::size_t kPriorities = 3;
+
+struct QueueKey {
+  std::uint32_t database = 0;
+  std::string_view key;
+};
+
+struct QueueOptions {
+  std::size_t batch_records = 100;             // so many of a node leave at once, 1 or more
+  std::int64_t batch_interval_us = 1'000'000;  // ... or when the oldest of them has waited so long
+  std::size_t in_flight_max = 1000;            // of a node, batch_records or more
+  std::size_t records_max = 1'000'000;         // keys that wait or are in flight
+  std::size_t bytes_max = 256u << 20;          // of their keys and values
+  std::int64_t max_age_us = 60'000'000;        // the oldest one may be so old before no more are taken
+};
+
+struct QueueStats {
+  std::size_t records = 0;  // keys that wait or are in flight
+  std::size_t bytes = 0;    // of their keys and values
+  std::size_t in_flight = 0;
+  std::int64_t oldest_us = 0;  // since when the oldest waits, in the clock of the callers; 0: none does
+  std::uint64_t accepted = 0;
+  std::uint64_t coalesced = 0;  // accepted writes that a later one of the key replaced before they left
+  std::uint64_t flushed = 0;
+  std::uint64_t retries = 0;
+  std::uint64_t dead = 0;
+};
+
+// One entry a key, the last write wins. An entry is
+//
+//     put() ---------> waiting ---take()---> in flight ---flushed()---> logged ---checkpointed()---> gone
+//                        ^  ^                  |    |                     |
+//                        |  +----- failed() ---+    +-- flushed(), and a later write had come meanwhile --> waiting
+//                        +-------------------------------- put() ---------+
+//
+// Order: a key has at most one write in flight, and what is in flight is older than what waits; so the upstream sees a
+// key's writes in the order in which they were put, with some left out. Between keys there is none.
+//
+// Batches are per node: a node's writes leave when there are batch_records of them, when the oldest is batch_interval_us
+// old, or when somebody waits for them. A node that failed rests for a while, longer each time, and then begins with one
+// batch again, twice as much with each that succeeds: what piled up in an outage does not come over it at once.
+//
+// Sequences are those of the log, taken while the queue is locked: so the log has a key's records in the queue's order. A
+// logged entry is upstream, but a restart would write it once more: a direct write of the key must first make a
+// superseding record durable (coherence.md, Write-behind).
+//
+// What it is bad at: one mutex. It is held for a map lookup and the copying of a record into the log's buffer; reads of keys
+// that are not dirty never take it (may_be_dirty).
+//
+// Bounds: records_max, bytes_max, max_age_us: put() says kFull. Logged entries are bounded by the log's size.
+// Threading: all functions from any thread. Callbacks are called without the lock, by who made them due.
+class WriteQueue {
+ public:
+  struct Entry;                                   // opaque
+  using Append = std::function<std::uint64_t()>;  // to the log: its sequence, 0 if it was refused
+  using Callback = std::function<void()>;
+  enum class Put : std::uint8_t {
+    kAccepted,
+    kFull,     // records_max, bytes_max or max_age_us
+    kRefused,  // by `append`
+  };
+  struct PutResult {
+    Put put = Put::kFull;
+    std::uint64_t sequence = 0;
+  };
+  struct Pending {
+    WritePtr write;
+    std::uint64_t sequence = 0;
+  };
+  struct Flight {
+    Entry* entry = nullptr;  // until flushed(), failed() or gave_up()
+    std::uint32_t database = 0;
+    std::string_view key;  // as long
+    WritePtr write;
+    std::uint64_t sequence = 0;
+  };
+
+  explicit WriteQueue(const QueueOptions& options);
+  ~WriteQueue();
+  WriteQueue(const WriteQueue&) = delete;
+  WriteQueue& operator=(const WriteQueue&) = delete;
+
+  // The newest value of the key. `node` is where it goes to, as take() will ask for it.
+  [[nodiscard]] PutResult put(QueueKey key, std::uint16_t node, Priority priority, WritePtr write, std::int64_t now_us,
+                              const Append& append);
+  // False: no write of the key, in whatever database, waits or is in flight. No lock. True from before put() returns until
+  // within flushed().
+  [[nodiscard]] bool may_be_dirty(std::string_view key) const noexcept { return unflushed_.may_have(key); }
+  // What is to become of a key, if that is not upstream yet.
+  [[nodiscard]] std::optional<Pending> find(QueueKey key) const;
+
+  // What is to be sent to the node now, in this order; nothing if it is not time yet.
+  void take(std::uint16_t node, std::int64_t now_us, std::vector<Flight>& flights);
+  // The upstream has applied it.
+  void flushed(Entry* entry, std::int64_t now_us);
+  // It has not, or nobody knows: it goes again, unless a later one has come.
+  void failed(Entry* entry, std::int64_t now_us);
+  // It never will: somebody has written it down elsewhere.
+  void gave_up(Entry* entry);
+  // Every node may have other keys now.
+  void regroup(const std::function<std::uint16_t(QueueKey)>& node_of);
+
+  // Calls `then` once nothing of the key that was put before this waits or is in flight; false: nothing is, it is not
+  // called.
+  [[nodiscard]] bool await(QueueKey key, Callback then);
+  // The same of all keys.
+  [[nodiscard]] bool await_all(Callback then);
+  // Everything leaves as soon as it may, from now on.
+  void hurry();
+
+  // A direct write of the key needs a superseding record first.
+  [[nodiscard]] bool must_supersede(QueueKey key) const;
+  // ... which `append` writes. Its sequence, 0 if it was refused or none is needed.
+  [[nodiscard]] std::uint64_t supersede(QueueKey key, const Append& append);
+  // All records up to this one are upstream, given the last one that the log has handed out before the call.
+  [[nodiscard]] std::uint64_t checkpoint(std::uint64_t last_sequence) const;
+  // ... and the log will not replay them.
+  void checkpointed(std::uint64_t sequence);
+
+  [[nodiscard]] QueueStats stats() const;
+
+ private:
+  struct Id {
+    std::uint32_t database;
+    std::string key;
+  };
+  struct Hash {
+    using is_transparent = void;
+    [[nodiscard]] std::size_t operator()(QueueKey id) const noexcept {
+      return std::hash<std::string_view>()(id.key) ^ (id.database * 0x9E3779B97F4A7C15u);
+    }
+    [[nodiscard]] std::size_t operator()(const Id& id) const noexcept { return (*this)(QueueKey{id.database, id.key}); }
+  };
+  struct Equal {
+    using is_transparent = void;
+    template <class A, class B>
+    [[nodiscard]] bool operator()(const A& a, const B& b) const noexcept {
+      return a.database == b.database && std::string_view(a.key) == std::string_view(b.key);
+    }
+  };
+  struct Node {
+    std::array<std::list<Entry*>, kPriorities> waiting;
+    std::size_t in_flight = 0;
+    std::size_t window = 0;      // in flight at most, at the moment
+    std::size_t wanted = 0;      // of what waits: somebody waits for it
+    std::uint32_t failures = 0;  // since the last success
+    std::int64_t rests_until_us = 0;
+
+    [[nodiscard]] std::size_t size() const;
+    // Since when the one that has waited longest does; of an empty one the end of time.
+    [[nodiscard]] std::int64_t oldest_us() const;
+  };
+  using Due = std::vector<Callback>;  // to be called without the lock
+  // How many entries there are by a part of their key's hash.
+  class KeyFilter {
+   public:
+    void add(std::string_view key) noexcept { counts_[place(key)].fetch_add(1); }
+    void remove(std::string_view key) noexcept { counts_[place(key)].fetch_sub(1); }
+    [[nodiscard]] bool may_have(std::string_view key) const noexcept { return counts_[place(key)].load() != 0; }
+
+   private:
+    static constexpr std::size_t kPlaces = 1u << 16;
+    [[nodiscard]] static std::size_t place(std::string_view key) noexcept;
+
+    std::array<std::atomic<std::uint32_t>, kPlaces> counts_{};
+  };
+
+  // With mutex_ held.
+  [[nodiscard]] Entry* entry_of(QueueKey key) const;
+  [[nodiscard]] Entry& make_entry(QueueKey key);
+  void accept(Entry& entry, WritePtr write, std::uint64_t sequence, std::int64_t now_us);
+  void enqueue(Entry& entry, bool first);
+  void dequeue(Entry& entry);
+  void land(Entry& entry);
+  void settle(Entry& entry, Due& due);
+  void want(Entry& entry);
+  void erase(Entry& entry);
+  void collect(Entry& entry, Due& due);
+  [[nodiscard]] bool full(std::size_t more_bytes, bool new_record, std::int64_t now_us) const;
+  [[nodiscard]] bool leaves(const Node& node, std::int64_t now_us) const;
+  [[nodiscard]] Node& node(std::uint16_t index);
+
+  const QueueOptions options_;
+  KeyFilter known_;      // all entries
+  KeyFilter unflushed_;  // those that wait or are in flight
+
+  mutable std::mutex mutex_;  // guards all that follows
+  std::unordered_map<Id, std::unique_ptr<Entry>, Hash, Equal> entries_;
+  std::vector<std::unique_ptr<Node>> nodes_;
+  std::set<std::pair<std::uint64_t, Entry*>> dirty_;   // by the oldest sequence that is not upstream
+  std::set<std::pair<std::uint64_t, Entry*>> logged_;  // by the newest sequence
+  std::vector<std::pair<std::uint64_t, Callback>> waiters_for_all_;
+  std::uint64_t last_sequence_ = 0;  // that was put
+  bool hurrying_ = false;
+  QueueStats stats_;
+};
+
+}  // namespace nearcached::tiers::write_behind
