@@ -25,6 +25,7 @@ struct Flags {
   std::optional<std::string> config_file;
   std::vector<Assignment> assignments;  // in their order; the last one of a key wins
   std::vector<std::string> listen;
+  bool skip_damaged = false;
 };
 
 // The arguments one by one; a flag's value is behind its '=' or is the next argument.
@@ -105,12 +106,15 @@ void read_flag(Arguments& arguments, Flags& flags) {
     flags.assignments.push_back({find_key("upstream.url"), arguments.value("URL"), flag});
   } else if (flag == "--admin") {
     flags.assignments.push_back({find_key("admin.listen"), arguments.value("HOST:PORT"), flag});
+  } else if (flag == "--wal-skip-damaged") {
+    arguments.no_value();
+    flags.skip_damaged = true;
   } else if (flag == "--set") {
     read_set(arguments, flags);
   } else if (flag.starts_with("-")) {
     throw ConfigError(flag +
-                      ": unknown flag; allowed: --config, --listen, --upstream, --admin, --set, --check-config, "
-                      "--print-config, --version, --help");
+                      ": unknown flag; allowed: --config, --listen, --upstream, --admin, --set, --wal-skip-damaged, "
+                      "--check-config, --print-config, --version, --help");
   } else {
     throw ConfigError("\"" + flag + "\": is not a flag; a configuration file is given with --config FILE");
   }
@@ -152,6 +156,7 @@ CommandLine parse_command_line(int argc, const char* const* argv, const char* co
   apply_flags(configuration, flags);
   validate(configuration);
   result.settings = std::move(configuration.settings);
+  result.settings.write_behind.skip_damaged = flags.skip_damaged;
   result.origins = std::move(configuration.origins);
   return result;
 }
@@ -160,13 +165,15 @@ std::string help_text() {
   return R"(nearcached: a near-cache sidecar for Redis
 
 usage: nearcached [--config FILE] [--listen HOST:PORT|unix:PATH]... [--upstream URL] [--admin HOST:PORT]
-                  [--set dotted.key=value]... [--check-config] [--print-config] [--version] [--help]
+                  [--set dotted.key=value]... [--wal-skip-damaged] [--check-config] [--print-config] [--version]
+                  [--help]
 
   --config FILE            settings in YAML
   --listen ADDRESS         where clients connect, HOST:PORT or unix:PATH; may be repeated, replaces the file's list
   --upstream URL           redis://[user:password@]host[:port][/database], redis+cluster://host[:port],... or unix:/path
   --admin HOST:PORT        where /metrics, /livez, /readyz and /stats are served; off: nowhere
   --set dotted.key=value   any key of the file, for example --set l1.max_bytes=200MB; may be repeated
+  --wal-skip-damaged       start although records of the write-behind log are damaged, without them; says which bytes
   --check-config           read and check the settings, then exit: 0 if they are valid, 2 if not
   --print-config           print the settings as YAML, secrets redacted, then exit
   --version                print the version, then exit

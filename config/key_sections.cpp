@@ -341,6 +341,58 @@ std::vector<Key> compression_keys() {
   };
 }
 
+std::vector<Key> write_behind_keys() {
+  return {
+      bool_key(
+          "write_behind.enabled", "false: every write is answered by the upstream.",
+          [](auto& s) -> auto& { return s.write_behind.enabled; }),
+      word_key(
+          "write_behind.durability", "word", kDurabilityWords,
+          "When a write of keys without a namespace is answered: by the upstream, once it is durable in the local log, or "
+          "at "
+          "once, and then a crash may lose it.",
+          [](auto& s) -> auto& { return s.write_behind.durability; }),
+      text_key(
+          "write_behind.log_dir", "the path of a directory on a local volume that outlives the process",
+          "Where the log is; needed where anything is deferred.", [](auto& s) -> auto& { return s.write_behind.log_dir; }),
+      quantity_key(
+          kBytes, "write_behind.segment_bytes", {.min = 4096, .max = kGiB}, "Size of a file of the log.",
+          [](auto& s) -> auto& { return s.write_behind.segment_bytes; }),
+      quantity_key(
+          kBytes, "write_behind.log_max_bytes", {.min = 8192, .max = 1024 * kGiB},
+          "What the log's files may take together, at least two segments; above it writes go through.",
+          [](auto& s) -> auto& { return s.write_behind.log_max_bytes; }),
+      quantity_key(
+          kInteger, "write_behind.batch_records", {.min = 1, .max = 10'000},
+          "So many writes that wait for a node leave at once.",
+          [](auto& s) -> auto& { return s.write_behind.batch_records; }),
+      quantity_key(
+          kDuration, "write_behind.batch_interval", {.min = 0, .max = kMinute},
+          "... or fewer of them, when the oldest has waited so long.",
+          [](auto& s) -> auto& { return s.write_behind.batch_interval; }),
+      quantity_key(
+          kInteger, "write_behind.in_flight", {.min = 1, .max = 100'000},
+          "Flushed writes of one node that may be unanswered, at least batch_records.",
+          [](auto& s) -> auto& { return s.write_behind.in_flight; }),
+      quantity_key(
+          kInteger, "write_behind.max_records", {.min = 1, .max = 100'000'000},
+          "Keys that wait to be flushed; above it writes go through.",
+          [](auto& s) -> auto& { return s.write_behind.max_records; }),
+      quantity_key(
+          kBytes, "write_behind.max_bytes", {.min = 64 * kKiB, .max = 1024 * kGiB},
+          "What their keys and values may take together; above it writes go through.",
+          [](auto& s) -> auto& { return s.write_behind.max_bytes; }),
+      quantity_key(
+          kDuration, "write_behind.max_age", {.min = 1000, .max = 7 * kDay},
+          "When the oldest of them has waited so long, writes go through.",
+          [](auto& s) -> auto& { return s.write_behind.max_age; }),
+      quantity_key(
+          kDuration, "write_behind.max_replay_age", {.min = 0, .max = 365 * kDay, .zero_means = "any"},
+          "A start replays what the last process had not flushed, but no record older than this, which it reports.",
+          [](auto& s) -> auto& { return s.write_behind.max_replay_age; }),
+  };
+}
+
 Key bus_channel_key() {
   Key key = text_key(
       "coherence.bus.channel", "1 to 128 bytes without {, } and control characters",
@@ -513,9 +565,9 @@ std::vector<Key> observation_keys() {
 
 std::vector<Key> make_schema() {
   std::vector<Key> keys;
-  for (auto* section :
-       {process_keys, upstream_keys, upstream_access_keys, l1_keys, compression_keys, coherence_keys, coherence_work_keys,
-        namespace_keys, security_keys, limit_size_keys, limit_time_keys, slowlog_keys, observation_keys}) {
+  for (auto* section : {process_keys, upstream_keys, upstream_access_keys, l1_keys, compression_keys, coherence_keys,
+                        coherence_work_keys, write_behind_keys, namespace_keys, security_keys, limit_size_keys,
+                        limit_time_keys, slowlog_keys, observation_keys}) {
     std::vector<Key> part = section();
     std::move(part.begin(), part.end(), std::back_inserter(keys));
   }

@@ -163,6 +163,11 @@ const std::vector<NamespaceField>& namespace_fields() {
       word_field("compression_dictionary", kBoolWords, "l1.compression.dictionary",
                  "With zstd: a dictionary of these keys' own, for replies of 64 bytes and more.",
                  &Namespace::compression_dictionary),
+      word_field("durability", kDurabilityWords, "write_behind.durability",
+                 "When a write of these keys is answered; what is not immediate needs write_behind.enabled.",
+                 &Namespace::durability),
+      word_field("write_priority", kPriorityWords, "normal", "Among writes that wait to be flushed.",
+                 &Namespace::write_priority),
   };
   return fields;
 }

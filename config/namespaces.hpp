@@ -21,6 +21,12 @@ inline constexpr Words<tiers::Consistency, 4> kConsistencyWords{{{"strict", tier
 inline constexpr Words<tiers::l1::Compression, 3> kCompressionWords{{{"none", tiers::l1::Compression::kNone},
                                                                      {"lz4", tiers::l1::Compression::kLz4},
                                                                      {"zstd", tiers::l1::Compression::kZstd}}};
+inline constexpr Words<tiers::Durability, 3> kDurabilityWords{{{"immediate", tiers::Durability::kImmediate},
+                                                               {"deferred", tiers::Durability::kDeferred},
+                                                               {"eventual", tiers::Durability::kEventual}}};
+inline constexpr Words<tiers::write_behind::Priority, 3> kPriorityWords{{{"high", tiers::write_behind::Priority::kHigh},
+                                                                         {"normal", tiers::write_behind::Priority::kNormal},
+                                                                         {"low", tiers::write_behind::Priority::kLow}}};
 inline constexpr Words<bool, 2> kBoolWords{{{"true", true}, {"false", false}}};
 inline constexpr Range kCompressionMinBytes{.min = 64, .max = 1024 * 1024};
 inline constexpr Range kMaxStaleness{.min = 30, .max = kMinute};

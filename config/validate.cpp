@@ -88,6 +88,35 @@ void check_coherence(const Configuration& configuration) {
        "another mode");
 }
 
+void check_write_behind(const Configuration& configuration) {
+  const Settings& settings = configuration.settings;
+  const WriteBehind& behind = settings.write_behind;
+  const auto any = [&](auto is) {
+    return is(behind.durability) || std::any_of(settings.namespaces.begin(), settings.namespaces.end(),
+                                                [&](const Namespace& own) { return own.durability && is(*own.durability); });
+  };
+  if (!behind.enabled && any([](tiers::Durability level) { return level != tiers::Durability::kImmediate; })) {
+    fail(configuration, "write_behind.durability", "namespaces",
+         "durability: is not immediate, but write_behind.enabled is false; allowed: write_behind.enabled: true, or "
+         "immediate");
+  }
+  if (behind.log_dir.empty() && any([](tiers::Durability level) { return level == tiers::Durability::kDeferred; })) {
+    fail(configuration, "write_behind.durability", "namespaces",
+         "durability: is deferred, but write_behind.log_dir is not given; allowed: a directory there, or eventual");
+  }
+  if (behind.log_max_bytes < 2 * behind.segment_bytes) {
+    fail(configuration, "write_behind.log_max_bytes", "write_behind.segment_bytes",
+         "write_behind.log_max_bytes: " + format_bytes(behind.log_max_bytes) +
+             " is less than two of write_behind.segment_bytes, " + format_bytes(behind.segment_bytes) +
+             "; allowed: at least that");
+  }
+  if (behind.in_flight < behind.batch_records) {
+    fail(configuration, "write_behind.in_flight", "write_behind.batch_records",
+         "write_behind.in_flight: " + std::to_string(behind.in_flight) + " is less than write_behind.batch_records, " +
+             std::to_string(behind.batch_records) + "; allowed: at least that");
+  }
+}
+
 void check_addresses(const Configuration& configuration) {
   const Settings& settings = configuration.settings;
   if (!settings.admin.enabled) return;
@@ -132,6 +161,7 @@ void validate(const Configuration& configuration) {
   check_limits(configuration);
   check_l1(configuration);
   check_coherence(configuration);
+  check_write_behind(configuration);
   check_addresses(configuration);
   check_tls(configuration);
 }

@@ -32,11 +32,12 @@ constexpr std::int64_t kLiveWithinMs = 1000;
 constexpr std::int64_t kListenerRetryUs = 100'000;
 constexpr std::int64_t kBusRestUs = 10'000'000;
 
-tiers::NearCacheOptions cache_options(const config::Settings& settings) {
+tiers::NearCacheOptions cache_options(const config::Settings& settings, tiers::WriteBehind* write_behind) {
   tiers::NearCacheOptions options;
   options.store = settings.l1.store;
   options.enabled = settings.l1.enabled;
   options.policies = config::make_policies(settings);
+  options.queue = write_behind == nullptr ? nullptr : &write_behind->queue();
   return options;
 }
 
@@ -146,7 +147,8 @@ App::App(const config::Settings& settings, const config::ContainerLimits& limits
       started_us_(tiers::io::boot_us()),
       started_unix_ms_(unix_ms()),
       bus_publisher_(random_id()),
-      cache_(cache_options(settings_)),
+      write_behind_(make_write_behind(settings_)),
+      cache_(cache_options(settings_, write_behind_.get())),
       identities_(settings_.limits.identities, config::resolved_credentials(settings_.upstream),
                   settings_.upstream.url.database) {
   raise_descriptor_limit();
@@ -156,6 +158,7 @@ App::App(const config::Settings& settings, const config::ContainerLimits& limits
                          {"l1_max_bytes", settings_.l1.enabled ? settings_.l1.store.max_bytes : 0},
                          {"cpus_from", limits.cpus_source},
                          {"memory_from", limits.memory_source}});
+  if (write_behind_) open_write_behind();
   tiers::upstream::ControlPlaneOptions control;
   control.seeds = settings_.upstream.url.endpoints;
   control.cluster = settings_.upstream.url.kind == config::UpstreamKind::kCluster;
@@ -169,8 +172,8 @@ App::App(const config::Settings& settings, const config::ContainerLimits& limits
   control_ = std::make_unique<tiers::upstream::ControlPlane>(
       control, [this](const tiers::upstream::TopologyPtr& topology) { on_topology(topology); });
   shared_.reset(new Shared{settings_, request_limits(settings_.limits), cache_, identities_, *control_, resolver_,
-                           [this] { return collect(); }, access_, certificates_.listeners(),
-                           publishes(settings_.coherence)});
+                           [this] { return collect(); }, access_, certificates_.listeners(), publishes(settings_.coherence),
+                           write_behind_.get()});
   shared_->pinned_budget.max = settings_.upstream.pinned_pool.max;
   for (std::uint32_t i = 0; i < settings_.threads; ++i) {
     workers_.push_back(std::make_unique<Worker>(i, *shared_, worker_options()));
@@ -186,6 +189,7 @@ App::~App() {
   control_->stop();
   resolver_.stop();
   for (const auto& worker : workers_) worker->stop();
+  if (write_behind_) close_write_behind();
 }
 
 WorkerOptions App::worker_options() {
@@ -218,6 +222,7 @@ WorkerOptions App::worker_options() {
     options.bus = bus;
     options.bus_epochs = &bus_epochs_;
   }
+  options.on_dead_letter = [this](const tiers::DeadLetter& letter) { on_dead_letter(letter); };
   options.fills.on_own_view = [this](const tiers::upstream::Endpoint& node, std::uint16_t lowest, std::int64_t asked_us) {
     bus_views_.note(node, lowest, asked_us);
   };
@@ -325,6 +330,7 @@ void App::accept(int fd, bool tls) {
 void App::tick() {
   const std::int64_t now_us = tiers::io::boot_us();
   certificates_.tick(now_us);
+  if (write_behind_) write_behind_->tick();
   if (settings_.l1.enabled) cache_.maintain(now_us);
   std::size_t buffered = 0;
   for (const auto& worker : workers_) buffered += worker->counters().buffer_bytes.value();
@@ -344,7 +350,8 @@ void App::tick() {
     return;
   }
   const std::size_t left = clients();
-  if (left == 0 || now_us >= drain_until_us_) {
+  const bool flushed = write_behind_ == nullptr || flush_write_behind();
+  if ((left == 0 && flushed) || now_us >= drain_until_us_) {
     if (left != 0) log::warn("clients_cut_off", {{"clients", left}, {"reason", "limits.shutdown_timeout"}});
     loop_.stop();
   }
@@ -352,6 +359,7 @@ void App::tick() {
 
 void App::stop() {
   log::info("stopping", {{"clients", clients()}});
+  if (write_behind_) write_behind_->queue().hurry();
   listeners_.clear();
   for (const auto& worker : workers_) worker->drain();
   drain_until_us_ = tiers::io::boot_us() + settings_.limits.shutdown_timeout.count() * 1000;

@@ -20,10 +20,11 @@ namespace nearcached::daemon {
 // Members are declared in the order of construction: what is shared, the control plane, the workers, the admin server, the
 // listeners. Stopping is the reverse, and says why:
 //   1. listeners close, so that nobody new comes in while the rest goes;
-//   2. workers drain: what is in flight is finished and answered, up to limits.shutdown_timeout;
+//   2. workers drain: what is in flight is finished and answered, what was deferred is flushed, up to
+//   limits.shutdown_timeout;
 //   3. the admin server stops: until here probes and scrapes still see the drain;
 //   4. the control plane and the resolver stop, so that no callback reaches a worker's mailbox any more;
-//   5. workers end.
+//   5. workers end, and the log of write-behind after them: nobody appends any more.
 //
 // The main thread runs a loop of its own: signals, listeners, L1's background work, the process's buffer budget.
 class App {
@@ -38,6 +39,12 @@ class App {
   class Signals;
 
   [[nodiscard]] WorkerOptions worker_options();
+  // app_write_behind.cpp. Throws std::runtime_error if the log can't be opened.
+  void open_write_behind();
+  void on_dead_letter(const tiers::DeadLetter& letter);
+  // True: nothing waits to be flushed.
+  [[nodiscard]] bool flush_write_behind();
+  void close_write_behind();
   void accept(int fd, bool tls);
   void on_topology(const tiers::upstream::TopologyPtr& topology);
   void on_control_event(const tiers::upstream::ControlEvent& event) const;
@@ -61,6 +68,7 @@ class App {
   std::atomic<std::uint32_t> bus_epochs_{0};
   tiers::coherence::BusViews bus_views_;
   tiers::io::Resolver resolver_;
+  std::unique_ptr<tiers::WriteBehind> write_behind_;  // none: nothing is deferred
   tiers::NearCache cache_;
   tiers::upstream::IdentityRegistry identities_;
   std::unique_ptr<tiers::upstream::ControlPlane> control_;

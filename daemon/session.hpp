@@ -214,6 +214,23 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   // It is about to be sent.
   static void await_publication(Place& place, const tiers::upstream::RequestMeta& meta);
 
+  // session_deferred.cpp: write-behind. Before anything else is done with a command.
+  enum class Behind : std::uint8_t {
+    kNotMine,  // nothing that it concerns waits to be flushed: it goes the ordinary way
+    kTaken,
+    kNotNow,  // it comes again
+  };
+  static constexpr std::uint64_t kStalled = ~std::uint64_t{0};  // no place: the command itself waits
+  [[nodiscard]] Behind behind(const Command& command, const Args& args);
+  [[nodiscard]] bool may_defer() const;
+  [[nodiscard]] Behind defer(const Command& command, const Args& args);
+  [[nodiscard]] Behind answer_pending(const Command& command, const Args& args);
+  void answer_when_safe(std::uint64_t sequence, std::string reply);
+  [[nodiscard]] Behind wait_for_flush(const Command& command, const Args& args, bool all);
+  void begin_wait(std::uint32_t events);
+  void end_wait();
+  void on_safe(std::uint64_t number);
+
   // session_hits.cpp: the shortest way. Returns the bytes of the requests answered, 0 if the first one is to be dispatched.
   [[nodiscard]] bool answers_hits_at_once() const;
   [[nodiscard]] std::size_t answer_hits(std::string_view bytes);
@@ -322,7 +339,9 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   std::int64_t heard_us_ = 0;                 // when the client was last told something that did not come from L1
 
   Stall stall_ = Stall::kNone;
-  std::uint32_t outside_ = 0;  // answers awaited from outside the data path
+  std::uint32_t outside_ = 0;   // answers awaited from outside the data path
+  std::uint32_t awaited_ = 0;   // of these: of write-behind
+  bool flush_awaited_ = false;  // what the command at hand concerns has been flushed
   // Of WAIT: primaries of the topology of that version, one bit each. All are meant once the topology changed, or there are
   // more.
   std::uint64_t written_ = 0;

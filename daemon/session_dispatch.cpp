@@ -152,6 +152,10 @@ bool Session::refused(const Command& command, const Args& args) {
 
 bool Session::carry_out(const Command& command, const Args& args, std::string_view raw) {
   if (refused(command, args)) return true;
+  if (shared_.write_behind != nullptr) {
+    const Behind done = behind(command, args);
+    if (done != Behind::kNotMine) return done == Behind::kTaken;
+  }
   if (pinned_ || (command.handling != Handling::kCachedRead && protocol::needs_own_connection(command, args))) {
     if (!pinned_) pinned_ = std::make_unique<PinnedClient>(*this, worker_);
     const PinnedClient::Taken taken = pinned_->dispatch(command, args, raw);

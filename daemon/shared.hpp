@@ -36,8 +36,9 @@ struct Shared {
   tiers::io::Resolver& resolver;
   StatsSource stats;
   const Access& access;
-  const tiers::io::Tls* listener_tls = nullptr;  // of clients that come over listen_tls
-  const bool publishes = false;                  // peers may hear of writes over the bus: each is published
+  const tiers::io::Tls* listener_tls = nullptr;      // of clients that come over listen_tls
+  const bool publishes = false;                      // peers may hear of writes over the bus: each is published
+  tiers::WriteBehind* const write_behind = nullptr;  // none: nothing is deferred
   tiers::upstream::PinnedBudget pinned_budget{};
   tiers::upstream::ScriptBook scripts{};
   ClientPause pause{};

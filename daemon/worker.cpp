@@ -8,6 +8,7 @@
 
 #include "daemon/log.hpp"
 #include "protocol/ascii_case.hpp"
+#include "protocol/key_slot.hpp"
 #include "tiers/io/clock.hpp"
 
 namespace nearcached::daemon {
@@ -38,6 +39,9 @@ Worker::Worker(std::uint32_t index, Shared& shared, WorkerOptions options)
     const tiers::BusQuarantineOptions quarantine{timeout_us * tiers::upstream::DataConnection::kSilenceFactor};
     quarantine_.emplace(quarantine, lookup(), shared.cache, router_, shared.identities.configured(), counters_);
   }
+  if (shared.write_behind != nullptr) {
+    flusher_.emplace(flusher_options(options), router_, shared.cache, shared.write_behind->queue(), counters_);
+  }
   loop_.on_turn_end([this] { end_turn(); });
   loop_.on_tick([this] { tick(); });
 }
@@ -55,6 +59,41 @@ tiers::upstream::RouterOptions Worker::with_announcer(WorkerOptions& options) {
     };
   }
   return std::move(options.router);
+}
+
+tiers::WriteFlusherOptions Worker::flusher_options(const WorkerOptions& options) {
+  tiers::WriteFlusherOptions flusher;
+  flusher.worker = index_;
+  flusher.workers = shared_.settings.threads;
+  flusher.announce = shared_.publishes;
+  flusher.safe_sequence = [behind = shared_.write_behind] { return behind->flushable_sequence(); };
+  flusher.identity_of = [this](std::uint32_t database) {
+    return shared_.identities.obtain(shared_.identities.configured()->credentials, database);
+  };
+  flusher.on_dead_letter = options.on_dead_letter;
+  flusher.on_outcome_unknown = [this](std::string_view request) { hold_unknown(request); };
+  return flusher;
+}
+
+void Worker::await_safe(std::uint64_t sequence, Session& session, std::uint64_t number) {
+  safe_waiters_.emplace(sequence, std::pair{&session, number});
+  awaits_safe_.store(true);
+  // It may have become so in between, and then nobody tells.
+  const std::uint64_t safe = shared_.write_behind->safe_sequence();
+  if (sequence <= safe) loop_.post([this, safe] { release_safe(safe); });
+}
+
+void Worker::tell_safe(std::uint64_t sequence) {
+  if (awaits_safe_.load()) loop_.post([this, sequence] { release_safe(sequence); });
+}
+
+void Worker::release_safe(std::uint64_t sequence) {
+  while (!safe_waiters_.empty() && safe_waiters_.begin()->first <= sequence) {
+    const auto [session, number] = safe_waiters_.begin()->second;
+    safe_waiters_.erase(safe_waiters_.begin());
+    session->on_safe(number);
+  }
+  if (safe_waiters_.empty()) awaits_safe_.store(false);
 }
 
 void Worker::hold_unknown(std::string_view request) {
@@ -102,6 +141,15 @@ void Worker::set_topology(tiers::upstream::TopologyPtr topology) {
   loop_.post([this, topology = std::move(topology)]() mutable {
     if (shared_.cache.enabled()) fills_.set_topology(topology, shared_.identities.configured());
     router_.set_topology(std::move(topology));
+    if (flusher_ && index_ == 0) regroup();
+  });
+}
+
+// What waits to be flushed goes to the nodes that own its slots now.
+void Worker::regroup() {
+  shared_.write_behind->queue().regroup([&topology = *router_.topology()](tiers::write_behind::QueueKey key) {
+    const std::uint16_t owner = topology.owner[topology.cluster ? protocol::key_slot(key.key) : std::uint16_t{0}];
+    return owner == tiers::upstream::Topology::kNoNode ? std::uint16_t{0} : owner;
   });
 }
 
@@ -177,6 +225,7 @@ void Worker::tick() {
   if (shared_.cache.enabled()) fills_.tick(now_us);
   if (quarantine_) quarantine_->tick(now_us);
   pinned_.tick(now_us);
+  if (flusher_) flusher_->tick(now_us);
   std::vector<Session*> congested;
   congested.swap(congested_);
   for (Session* session : congested) session->retry_congested();

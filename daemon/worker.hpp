@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -23,6 +24,7 @@
 #include "tiers/io/event_loop.hpp"
 #include "tiers/upstream/pinned_pool.hpp"
 #include "tiers/upstream/router.hpp"
+#include "tiers/write_flusher.hpp"
 
 namespace nearcached::daemon {
 
@@ -32,6 +34,7 @@ struct WorkerOptions {
   tiers::upstream::PinnedPoolOptions pinned;
   std::optional<tiers::BusPublisherOptions> bus;     // given: writes are published
   std::atomic<std::uint32_t>* bus_epochs = nullptr;  // of the process
+  std::function<void(const tiers::DeadLetter&)> on_dead_letter;
 };
 
 // What a worker tells the statistics, renewed by its own thread a few times a second: whoever scrapes takes the lock, never
@@ -60,6 +63,8 @@ class Worker {
   // No new requests are read; sessions close as their replies are out.
   void drain();
   void stop();  // ends the thread
+  // Any thread: all up to here is safe now.
+  void tell_safe(std::uint64_t sequence);
 
   [[nodiscard]] std::size_t clients() const { return clients_.load(std::memory_order_relaxed); }
   [[nodiscard]] WorkerReport report();
@@ -82,6 +87,8 @@ class Worker {
   void hold_unknown(std::string_view request);
   // One hit of so many is to be compared with the upstream.
   [[nodiscard]] bool audit_due();
+  // Tells the session, with `number`, once that is safe. In the order of the sequences.
+  void await_safe(std::uint64_t sequence, Session& session, std::uint64_t number);
   // When the loop last ticked.
   [[nodiscard]] std::int64_t ticked_us() const { return ticked_us_; }
   // When this turn first asked. A clock of its own for each reply would cost more than it tells.
@@ -110,6 +117,9 @@ class Worker {
 
   [[nodiscard]] tiers::upstream::RouterOptions with_announcer(WorkerOptions& options);
   [[nodiscard]] tiers::CommandLookup lookup();
+  [[nodiscard]] tiers::WriteFlusherOptions flusher_options(const WorkerOptions& options);
+  void release_safe(std::uint64_t sequence);
+  void regroup();
   void end_turn();
   void send_monitor_lines();
   void tick();
@@ -126,10 +136,13 @@ class Worker {
   tiers::FillService fills_;
   tiers::upstream::PinnedPool pinned_;
   std::optional<tiers::BusQuarantine> quarantine_;
+  std::optional<tiers::WriteFlusher> flusher_;
   std::vector<std::unique_ptr<Session>> sessions_;
   std::vector<Session*> dirty_;
   std::vector<Session*> turn_;  // those whose turn ends; empty otherwise, with its room
   std::vector<Session*> congested_;
+  std::multimap<std::uint64_t, std::pair<Session*, std::uint64_t>> safe_waiters_;  // by sequence: who, and which place
+  std::atomic<bool> awaits_safe_{false};
   std::vector<std::uint32_t> positions_;
   std::string encoded_;
   std::string variant_;

@@ -116,7 +116,7 @@ bool NearCache::install(const coherence::FillResult& result, std::uint32_t realm
     stored = compressor_.pack(policy.number, result.reply);
   }
   return store_.install({result.hash, realm, result.key}, result.variant, stored, stamp, expires_us / 1000, now_us / 1000,
-                        [&] { return holds(basis, result.hash); }) == l1::InstallResult::kInstalled;
+                        [&] { return !dirty(result.key) && holds(basis, result.hash); }) == l1::InstallResult::kInstalled;
 }
 
 std::size_t NearCache::erase(std::uint64_t hash, insight::InvalidationSource source, Counters& counters) {

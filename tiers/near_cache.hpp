@@ -17,6 +17,7 @@
 #include "tiers/l1/compressor.hpp"
 #include "tiers/l1/store.hpp"
 #include "tiers/policies.hpp"
+#include "tiers/write_behind/write_queue.hpp"
 
 namespace nearcached::tiers {
 
@@ -24,6 +25,7 @@ struct NearCacheOptions {
   l1::Options store;
   bool enabled = true;
   Policies policies{Policy{}};
+  const write_behind::WriteQueue* queue = nullptr;  // of writes that are not upstream yet; outlives the cache
 };
 
 // A hit is served only while everything it stands on holds: its connection's generation and proof, its slot's epoch, its
@@ -33,6 +35,9 @@ struct NearCacheOptions {
 // entry is erased second; install() checks the fence under the lock that erase takes, so one of the two always sees the
 // other. Keys are erased by their hash, in all realms: dropping one too many is always safe, and nobody has to keep a copy
 // of a key until its write is acknowledged.
+//
+// A key whose newest value is not upstream yet is never in here: what is put into the queue counts as dirty first, then its
+// fence moves and its entry is erased; install() asks the queue under the lock that erase takes.
 //
 // An installation does not move the fence: all fills of a key and realm come over one connection, in the order in which the
 // node read them, so an older one can't come after a newer one (docs/consistency.md).
@@ -126,6 +131,9 @@ class NearCache {
                              std::int64_t heard_us, std::int64_t now_us) const noexcept;
   [[nodiscard]] bool may_serve_stale(const l1::Stamp& stamp, const Policy& policy, std::int64_t now_us) const noexcept;
   [[nodiscard]] bool holds(const coherence::FillBasis& basis, std::uint64_t hash) const noexcept;
+  [[nodiscard]] bool dirty(std::string_view key) const noexcept {
+    return options_.queue != nullptr && options_.queue->may_be_dirty(key);
+  }
   std::size_t erase(std::uint64_t hash, insight::InvalidationSource source, Counters& counters);
 
   const NearCacheOptions options_;

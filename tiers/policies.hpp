@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "tiers/l1/compressor.hpp"
+#include "tiers/write_behind/write_queue.hpp"
 
 namespace nearcached::tiers {
 
@@ -20,6 +21,13 @@ enum class Consistency : std::uint8_t {
   kStaleOk,  // bounded; while the node can't be reached also what is unverified, up to max_stale
 };
 
+// When a write that can be answered before the upstream has it is answered (docs/write_behind.md).
+enum class Durability : std::uint8_t {
+  kImmediate,  // by the upstream
+  kDeferred,   // once it is durable in the local log
+  kEventual,   // at once: a crash may lose it
+};
+
 struct Policy {
   std::string prefix;  // empty: the default
   Consistency consistency = Consistency::kBounded;
@@ -27,7 +35,9 @@ struct Policy {
   std::int64_t max_stale_us = 60'000'000;  // with kStaleOk: how long ago the last proof of an entry may be
   std::int64_t l1_ttl_us = 300'000'000;    // an entry lives at most this long
   l1::CompressionPolicy compression = {};
-  std::uint32_t number = 0;  // by Policies: 0 is the default's
+  Durability durability = Durability::kImmediate;
+  write_behind::Priority priority = write_behind::Priority::kNormal;  // of what waits to be flushed
+  std::uint32_t number = 0;                                           // by Policies: 0 is the default's
 };
 
 // Immutable. Looked up once per cached read: without namespaces a load and a branch, with them a binary search over sorted

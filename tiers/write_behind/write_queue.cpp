@@ -9,6 +9,7 @@ namespace {
 
 constexpr std::int64_t kRestUs = 50'000;  // after the first failure, as much more after each further one
 constexpr std::int64_t kRestMaxUs = 2'000'000;
+constexpr std::size_t kPassedMax = 1000;
 constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
 
 std::size_t bytes_of(const WritePtr& write) { return write ? write->value.size() : 0; }
@@ -100,11 +101,23 @@ bool WriteQueue::full(std::size_t more_bytes, bool new_record, std::int64_t now_
 WriteQueue::PutResult WriteQueue::put(QueueKey key, std::uint16_t to, Priority priority, WritePtr write, std::int64_t now_us,
                                       const Append& append) {
   const std::lock_guard lock(mutex_);
-  Entry* entry = entry_of(key);
+  const Entry* const entry = entry_of(key);
   const bool new_record = entry == nullptr || entry->oldest_sequence == 0;
   if (full((new_record ? key.key.size() : 0) + write->value.size(), new_record, now_us)) return {Put::kFull, 0};
-  const std::uint64_t sequence = append();
+  const std::uint64_t sequence = append(key);
   if (sequence == 0) return {Put::kRefused, 0};
+  insert(key, to, priority, std::move(write), sequence, now_us);
+  return {Put::kAccepted, sequence};
+}
+
+void WriteQueue::restore(QueueKey key, WritePtr write, std::uint64_t sequence, std::int64_t now_us) {
+  const std::lock_guard lock(mutex_);
+  insert(key, 0, Priority::kNormal, std::move(write), sequence, now_us);
+}
+
+void WriteQueue::insert(QueueKey key, std::uint16_t to, Priority priority, WritePtr write, std::uint64_t sequence,
+                        std::int64_t now_us) {
+  Entry* entry = entry_of(key);
   if (entry == nullptr) entry = &make_entry(key);
   accept(*entry, std::move(write), sequence, now_us);
   if (entry->waits) {
@@ -114,7 +127,6 @@ WriteQueue::PutResult WriteQueue::put(QueueKey key, std::uint16_t to, Priority p
     entry->priority = priority;
     enqueue(*entry, false);
   }
-  return {Put::kAccepted, sequence};
 }
 
 void WriteQueue::accept(Entry& entry, WritePtr write, std::uint64_t sequence, std::int64_t now_us) {
@@ -181,13 +193,18 @@ bool WriteQueue::leaves(const Node& node, std::int64_t now_us) const {
   return node.size() >= options_.batch_records || now_us - options_.batch_interval_us >= node.oldest_us();
 }
 
-void WriteQueue::take(std::uint16_t index, std::int64_t now_us, std::vector<Flight>& flights) {
+void WriteQueue::take(std::uint16_t index, std::int64_t now_us, std::uint64_t safe_sequence, std::vector<Flight>& flights) {
   const std::lock_guard lock(mutex_);
   Node& from = node(index);
   if (from.size() == 0 || !leaves(from, now_us)) return;
   for (std::list<Entry*>& list : from.waiting) {
-    while (!list.empty() && from.in_flight < from.window) {
-      Entry& entry = *list.front();
+    std::size_t passed = 0;  // not safe yet: those that came last, and a few that were replaced meanwhile
+    for (auto at = list.begin(); at != list.end() && from.in_flight < from.window && passed < kPassedMax;) {
+      Entry& entry = **at++;
+      if (entry.newest_sequence > safe_sequence) {
+        ++passed;
+        continue;
+      }
       dequeue(entry);
       entry.flying = entry.newest;
       entry.flying_sequence = entry.newest_sequence;
@@ -317,24 +334,37 @@ void WriteQueue::hurry() {
   hurrying_ = true;
 }
 
-bool WriteQueue::must_supersede(QueueKey key) const {
-  if (!known_.may_have(key.key)) return false;
-  const std::lock_guard lock(mutex_);
-  const Entry* const entry = entry_of(key);
-  return entry != nullptr && entry->oldest_sequence == 0 && !entry->superseded;
+std::optional<std::uint64_t> WriteQueue::supersede(Entry& entry, const Append& append) {
+  const std::uint64_t sequence = append({entry.id->database, entry.id->key});
+  if (sequence == 0) return std::nullopt;
+  logged_.erase({entry.newest_sequence, &entry});
+  entry.newest_sequence = sequence;
+  entry.superseded = true;
+  logged_.emplace(sequence, &entry);
+  return sequence;
 }
 
-std::uint64_t WriteQueue::supersede(QueueKey key, const Append& append) {
+std::optional<std::uint64_t> WriteQueue::supersede(QueueKey key, const Append& append) {
+  if (!known_.may_have(key.key)) return 0;
   const std::lock_guard lock(mutex_);
   Entry* const entry = entry_of(key);
-  if (entry == nullptr || entry->oldest_sequence != 0 || entry->superseded) return 0;
-  const std::uint64_t sequence = append();
-  if (sequence == 0) return 0;
-  logged_.erase({entry->newest_sequence, entry});
-  entry->newest_sequence = sequence;
-  entry->superseded = true;
-  logged_.emplace(sequence, entry);
-  return sequence;
+  if (entry == nullptr || entry->oldest_sequence != 0) return 0;
+  return entry->superseded ? entry->newest_sequence : supersede(*entry, append);
+}
+
+std::optional<std::uint64_t> WriteQueue::supersede_all(const Append& append) {
+  const std::lock_guard lock(mutex_);
+  std::vector<Entry*> entries;
+  std::optional<std::uint64_t> last = 0;
+  for (const auto& [sequence, entry] : logged_) {
+    if (entry->superseded) {
+      last = sequence;
+    } else {
+      entries.push_back(entry);
+    }
+  }
+  for (auto entry = entries.begin(); entry != entries.end() && last; ++entry) last = supersede(**entry, append);
+  return last;
 }
 
 std::uint64_t WriteQueue::checkpoint(std::uint64_t last_sequence) const {

@@ -85,8 +85,8 @@ struct QueueStats {
 // Threading: all functions from any thread. Callbacks are called without the lock, by who made them due.
 class WriteQueue {
  public:
-  struct Entry;                                   // opaque
-  using Append = std::function<std::uint64_t()>;  // to the log: its sequence, 0 if it was refused
+  struct Entry;                                           // opaque
+  using Append = std::function<std::uint64_t(QueueKey)>;  // to the log: its sequence, 0 if it was refused
   using Callback = std::function<void()>;
   enum class Put : std::uint8_t {
     kAccepted,
@@ -117,14 +117,17 @@ class WriteQueue {
   // The newest value of the key. `node` is where it goes to, as take() will ask for it.
   [[nodiscard]] PutResult put(QueueKey key, std::uint16_t node, Priority priority, WritePtr write, std::int64_t now_us,
                               const Append& append);
+  // What the last process had not flushed, in the order of the sequences, before anything is put. No limit applies.
+  void restore(QueueKey key, WritePtr write, std::uint64_t sequence, std::int64_t now_us);
   // False: no write of the key, in whatever database, waits or is in flight. No lock. True from before put() returns until
   // within flushed().
   [[nodiscard]] bool may_be_dirty(std::string_view key) const noexcept { return unflushed_.may_have(key); }
   // What is to become of a key, if that is not upstream yet.
   [[nodiscard]] std::optional<Pending> find(QueueKey key) const;
 
-  // What is to be sent to the node now, in this order; nothing if it is not time yet.
-  void take(std::uint16_t node, std::int64_t now_us, std::vector<Flight>& flights);
+  // What is to be sent to the node now, in this order; nothing if it is not time yet. Nothing whose sequence is above
+  // `safe_sequence`: the upstream must not have what a restart would not know of.
+  void take(std::uint16_t node, std::int64_t now_us, std::uint64_t safe_sequence, std::vector<Flight>& flights);
   // The upstream has applied it.
   void flushed(Entry* entry, std::int64_t now_us);
   // It has not, or nobody knows: it goes again, unless a later one has come.
@@ -142,10 +145,11 @@ class WriteQueue {
   // Everything leaves as soon as it may, from now on.
   void hurry();
 
-  // A direct write of the key needs a superseding record first.
-  [[nodiscard]] bool must_supersede(QueueKey key) const;
-  // ... which `append` writes. Its sequence, 0 if it was refused or none is needed.
-  [[nodiscard]] std::uint64_t supersede(QueueKey key, const Append& append);
+  // A direct write of what is logged needs a superseding record first, which `append` writes, unless there is one. The
+  // sequence that must be safe before the write leaves, 0 if none is needed; nothing if it was refused.
+  [[nodiscard]] std::optional<std::uint64_t> supersede(QueueKey key, const Append& append);
+  // The same of every key that needs one; the last sequence.
+  [[nodiscard]] std::optional<std::uint64_t> supersede_all(const Append& append);
   // All records up to this one are upstream, given the last one that the log has handed out before the call.
   [[nodiscard]] std::uint64_t checkpoint(std::uint64_t last_sequence) const;
   // ... and the log will not replay them.
@@ -202,9 +206,12 @@ class WriteQueue {
   // With mutex_ held.
   [[nodiscard]] Entry* entry_of(QueueKey key) const;
   [[nodiscard]] Entry& make_entry(QueueKey key);
+  void insert(QueueKey key, std::uint16_t node, Priority priority, WritePtr write, std::uint64_t sequence,
+              std::int64_t now_us);
   void accept(Entry& entry, WritePtr write, std::uint64_t sequence, std::int64_t now_us);
   void enqueue(Entry& entry, bool first);
   void dequeue(Entry& entry);
+  [[nodiscard]] std::optional<std::uint64_t> supersede(Entry& entry, const Append& append);
   void land(Entry& entry);
   void settle(Entry& entry, Due& due);
   void want(Entry& entry);

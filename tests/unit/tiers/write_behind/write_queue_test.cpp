@@ -27,11 +27,11 @@ struct Bench {
 
   WriteQueue::PutResult put(std::string_view key, std::string value, Priority priority = Priority::kNormal,
                             std::uint16_t node = kNode) {
-    return queue.put({0, key}, node, priority, set(std::move(value)), now, [this] { return ++log; });
+    return queue.put({0, key}, node, priority, set(std::move(value)), now, [this](QueueKey) { return ++log; });
   }
   std::vector<WriteQueue::Flight> take(std::uint16_t node = kNode) {
     std::vector<WriteQueue::Flight> flights;
-    queue.take(node, now, flights);
+    queue.take(node, now, safe, flights);
     return flights;
   }
   std::vector<std::string> keys(const std::vector<WriteQueue::Flight>& flights) {
@@ -50,6 +50,7 @@ struct Bench {
   WriteQueue queue;
   std::int64_t now = 100 * kSecondUs;
   std::uint64_t log = 0;
+  std::uint64_t safe = UINT64_MAX;
 };
 
 using Keys = std::vector<std::string>;
@@ -240,7 +241,8 @@ TEST_CASE("full is said, and a refused record leaves nothing behind", "[write_qu
     CHECK(b.put("b", "1").put == WriteQueue::Put::kAccepted);
   }
   SECTION("the log refuses") {
-    const auto result = b.queue.put({0, "z"}, kNode, Priority::kNormal, set("1"), b.now, [] { return std::uint64_t{0}; });
+    const auto result =
+        b.queue.put({0, "z"}, kNode, Priority::kNormal, set("1"), b.now, [](QueueKey) { return std::uint64_t{0}; });
     CHECK(result.put == WriteQueue::Put::kRefused);
     CHECK_FALSE(b.queue.find({0, "z"}));
     CHECK(b.queue.stats().records == 1);
@@ -249,29 +251,66 @@ TEST_CASE("full is said, and a refused record leaves nothing behind", "[write_qu
 
 TEST_CASE("a direct write of what a restart would replay is preceded by a superseding record, once", "[write_queue]") {
   Bench b;
-  const auto append = [&] { return ++b.log; };
-  CHECK_FALSE(b.queue.must_supersede({0, "a"}));
-  b.put("a", "1");
-  CHECK_FALSE(b.queue.must_supersede({0, "a"}));  // it is dirty: flushed first
+  const auto append = [&](QueueKey) { return ++b.log; };
   CHECK(b.queue.supersede({0, "a"}, append) == 0);
+  b.put("a", "1");
+  CHECK(b.queue.supersede({0, "a"}, append) == 0);  // it is dirty: flushed first
   b.queue.hurry();
   b.flush(b.take());
-  CHECK(b.queue.must_supersede({0, "a"}));
-  CHECK_FALSE(b.queue.must_supersede({1, "a"}));
   CHECK_FALSE(b.queue.may_be_dirty("a"));
+  CHECK(b.queue.supersede({1, "a"}, append) == 0);
+  CHECK_FALSE(b.queue.supersede({0, "a"}, [](QueueKey) { return std::uint64_t{0}; }));
   CHECK(b.queue.supersede({0, "a"}, append) == 2);
-  CHECK_FALSE(b.queue.must_supersede({0, "a"}));
+  // Whoever comes next waits for the same record.
+  CHECK(b.queue.supersede({0, "a"}, append) == 2);
+  CHECK(b.queue.supersede_all(append) == 2);
   SECTION("written again it needs another") {
     b.put("a", "2");
     b.flush(b.take());
-    CHECK(b.queue.must_supersede({0, "a"}));
+    CHECK(b.queue.supersede({0, "a"}, append) == 4);
   }
   SECTION("a checkpoint of its write alone does not end it") {
     b.queue.checkpointed(1);
-    CHECK(b.queue.supersede({0, "a"}, append) == 0);
+    CHECK(b.queue.supersede({0, "a"}, append) == 2);
     b.queue.checkpointed(2);
-    CHECK_FALSE(b.queue.must_supersede({0, "a"}));
+    CHECK(b.queue.supersede({0, "a"}, append) == 0);
+    CHECK(b.log == 2);
   }
+}
+
+TEST_CASE("what a restart would not know of does not leave", "[write_queue]") {
+  Bench b;
+  b.put("a", "1");
+  b.put("b", "1");
+  b.put("c", "1");
+  b.put("a", "2");
+  b.safe = 0;
+  CHECK(b.take().empty());
+  b.safe = 3;
+  CHECK(b.keys(b.take()) == Keys{"b", "c"});
+  b.safe = 4;
+  b.now += kSecondUs;
+  CHECK(b.keys(b.take()) == Keys{"a"});
+}
+
+TEST_CASE("a direct write of keys that nobody knows supersedes all that is logged, and nothing that waits",
+          "[write_queue]") {
+  Bench b;
+  std::vector<std::string> named;
+  const auto append = [&](QueueKey key) {
+    named.emplace_back(key.key);
+    return ++b.log;
+  };
+  CHECK(b.queue.supersede_all(append) == 0);
+  b.put("a", "1");
+  b.put("b", "1");
+  b.queue.hurry();
+  b.flush(b.take());
+  b.put("c", "1");
+  CHECK(b.queue.supersede_all(append) == 5);
+  CHECK(named == Keys{"a", "b"});
+  CHECK(b.queue.supersede_all(append) == 5);
+  CHECK(named.size() == 2);
 }
 
 TEST_CASE("what waits goes where its slot is now", "[write_queue]") {
@@ -390,8 +429,8 @@ TEST_CASE("threads put while one flushes, and the last of each key arrives", "[w
     writers.emplace_back([&, t] {
       for (int i = 0; i < kWrites; ++i) {
         const std::string key = std::to_string(t) + ":" + std::to_string(i % 50);
-        const auto result =
-            queue.put({0, key}, 0, Priority::kNormal, set(std::to_string(i)), 1, [&] { return log.fetch_add(1) + 1; });
+        const auto result = queue.put({0, key}, 0, Priority::kNormal, set(std::to_string(i)), 1,
+                                      [&](QueueKey) { return log.fetch_add(1) + 1; });
         if (result.put != WriteQueue::Put::kAccepted) std::abort();
         const auto pending = queue.find({0, key});
         if (pending && pending->write->value != std::to_string(i)) std::abort();
@@ -403,7 +442,7 @@ TEST_CASE("threads put while one flushes, and the last of each key arrives", "[w
   std::vector<WriteQueue::Flight> flights;
   while (running.load() != 0 || queue.stats().records != 0) {
     flights.clear();
-    queue.take(0, 1, flights);
+    queue.take(0, 1, UINT64_MAX, flights);
     for (const auto& flight : flights) {
       upstream[std::string(flight.key)] = flight.write->value;
       queue.flushed(flight.entry, 1);
