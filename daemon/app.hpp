@@ -14,6 +14,7 @@
 #include "daemon/listener.hpp"
 #include "daemon/shared.hpp"
 #include "daemon/worker.hpp"
+#include "tiers/write_behind.hpp"
 
 namespace nearcached::daemon {
 
@@ -27,6 +28,9 @@ namespace nearcached::daemon {
 //   5. workers end, and the log of write-behind after them: nobody appends any more.
 //
 // The main thread runs a loop of its own: signals, listeners, L1's background work, the process's buffer budget.
+// Nothing if write_behind.enabled is false.
+[[nodiscard]] std::unique_ptr<tiers::WriteBehind> make_write_behind(const config::Settings& settings);
+
 class App {
  public:
   App(const config::Settings& settings, const config::ContainerLimits& limits);

@@ -31,6 +31,7 @@ QUARANTINE = {
     "spdlog": (r"(spdlog|fmt)/", ["daemon/log*"]),
     "hiredis": (r"hiredis/", ["tiers/upstream/control_link*", "tests/*", "loadtest/*"]),
     "xxHash": (r"xxh", ["tiers/l1/*"]),
+    "ISA-L": (r"isa-l", ["tiers/write_behind/checksum*"]),
     "lz4, zstd": (r"(lz4|zstd)", ["tiers/l1/compressor*", "loadtest/*"]),
     "OpenSSL": (r"openssl/", ["tiers/io/tls*", "daemon/access.cpp", "tests/*"]),
     "Catch2": (r"catch2/", ["tests/*"]),
