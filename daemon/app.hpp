@@ -18,6 +18,9 @@
 
 namespace nearcached::daemon {
 
+// Nothing if write_behind.enabled is false.
+[[nodiscard]] std::unique_ptr<tiers::WriteBehind> make_write_behind(const config::Settings& settings);
+
 // Members are declared in the order of construction: what is shared, the control plane, the workers, the admin server, the
 // listeners. Stopping is the reverse, and says why:
 //   1. listeners close, so that nobody new comes in while the rest goes;
@@ -28,9 +31,6 @@ namespace nearcached::daemon {
 //   5. workers end, and the log of write-behind after them: nobody appends any more.
 //
 // The main thread runs a loop of its own: signals, listeners, L1's background work, the process's buffer budget.
-// Nothing if write_behind.enabled is false.
-[[nodiscard]] std::unique_ptr<tiers::WriteBehind> make_write_behind(const config::Settings& settings);
-
 class App {
  public:
   App(const config::Settings& settings, const config::ContainerLimits& limits);

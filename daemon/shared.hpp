@@ -17,11 +17,11 @@
 #include "protocol/request_parser.hpp"
 #include "tiers/io/resolver.hpp"
 #include "tiers/near_cache.hpp"
-#include "tiers/write_behind.hpp"
 #include "tiers/upstream/control_plane.hpp"
 #include "tiers/upstream/identity.hpp"
 #include "tiers/upstream/pinned_pool.hpp"
 #include "tiers/upstream/script_book.hpp"
+#include "tiers/write_behind.hpp"
 
 namespace nearcached::daemon {
 
