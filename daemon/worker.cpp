@@ -221,6 +221,7 @@ void Worker::tick() {
   ticked_us_ = now_us;
   counters_.loop_turn_ms.set(static_cast<std::uint64_t>(now_us / 1000));
   counters_.buffer_bytes.set(loop_.buffers().bytes_out() + heap_bytes_);
+  if (shared_.over_buffer_budget.load(std::memory_order_relaxed)) loop_.buffers().drop_spares();
   router_.tick(now_us);
   if (shared_.cache.enabled()) fills_.tick(now_us);
   if (quarantine_) quarantine_->tick(now_us);

@@ -46,7 +46,10 @@ char* BufferPool::take_spare(std::size_t& bytes) noexcept {
 }
 
 void BufferPool::trim() noexcept {
-  if (std::exchange(spares_used_, false)) return;
+  if (!std::exchange(spares_used_, false)) drop_spares();
+}
+
+void BufferPool::drop_spares() noexcept {
   for (const Spare& spare : spares_) std::free(spare.block);
   spares_.clear();
   spare_bytes_ = 0;

@@ -28,6 +28,8 @@ class BufferPool {
   void give(char* block, std::size_t bytes) noexcept;
   // Now and then: frees the spares if none was taken since the last call.
   void trim() noexcept;
+  // All of them: memory is short.
+  void drop_spares() noexcept;
   [[nodiscard]] std::size_t bytes_out() const { return bytes_out_; }
   // Kept beyond the chunks.
   [[nodiscard]] std::size_t spare_bytes() const { return spare_bytes_; }
