@@ -352,6 +352,9 @@ std::vector<Key> write_behind_keys() {
           "at "
           "once, and then a crash may lose it.",
           [](auto& s) -> auto& { return s.write_behind.durability; }),
+      word_key(
+          "write_behind.priority", "word", kPriorityWords, "Of writes of these keys among those that wait to be flushed.",
+          [](auto& s) -> auto& { return s.write_behind.priority; }),
       text_key(
           "write_behind.log_dir", "the path of a directory on a local volume that outlives the process",
           "Where the log is; needed where anything is deferred.", [](auto& s) -> auto& { return s.write_behind.log_dir; }),

@@ -166,7 +166,7 @@ const std::vector<NamespaceField>& namespace_fields() {
       word_field("durability", kDurabilityWords, "write_behind.durability",
                  "When a write of these keys is answered; what is not immediate needs write_behind.enabled.",
                  &Namespace::durability),
-      word_field("write_priority", kPriorityWords, "normal", "Among writes that wait to be flushed.",
+      word_field("write_priority", kPriorityWords, "write_behind.priority", "Among writes that wait to be flushed.",
                  &Namespace::write_priority),
   };
   return fields;

@@ -24,7 +24,8 @@ tiers::Policies make_policies(const Settings& settings) {
                                 microseconds_of(coherence.max_stale),
                                 microseconds_of(settings.l1.ttl),
                                 settings.l1.compression,
-                                settings.write_behind.durability};
+                                settings.write_behind.durability,
+                                settings.write_behind.priority};
   std::vector<tiers::Policy> namespaces;
   namespaces.reserve(settings.namespaces.size());
   for (const Namespace& own : settings.namespaces) {
@@ -33,7 +34,7 @@ tiers::Policies make_policies(const Settings& settings) {
                           microseconds_of(own.max_stale.value_or(coherence.max_stale)),
                           microseconds_of(own.l1_ttl.value_or(settings.l1.ttl)), compression_of(settings, own),
                           own.durability.value_or(settings.write_behind.durability),
-                          own.write_priority.value_or(tiers::write_behind::Priority::kNormal)});
+                          own.write_priority.value_or(settings.write_behind.priority)});
   }
   return tiers::Policies(otherwise, std::move(namespaces));
 }

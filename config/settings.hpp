@@ -93,17 +93,18 @@ struct Coherence {
 struct WriteBehind {
   bool enabled = false;
   tiers::Durability durability = tiers::Durability::kImmediate;  // of keys without a namespace
-  std::string log_dir;                                           // empty: nothing can be deferred, only eventual
-  std::size_t segment_bytes = std::size_t{64} << 20;             // 4KB..1GB
-  std::size_t log_max_bytes = std::size_t{1} << 30;              // at least two segments
-  std::size_t batch_records = 100;                               // 1..10000
-  milliseconds batch_interval{1000};                             // 0..1min
-  std::size_t in_flight = 1000;                                  // of a node; batch_records..100000
-  std::size_t max_records = 1'000'000;                           // keys that wait
-  std::size_t max_bytes = std::size_t{256} << 20;                // of their keys and values
-  milliseconds max_age{60'000};                                  // of the oldest that waits, before no more is taken
-  milliseconds max_replay_age{24 * 3'600'000};                   // of a record that a start replays; 0: any
-  bool skip_damaged = false;                                     // --wal-skip-damaged: no key of the file
+  tiers::write_behind::Priority priority = tiers::write_behind::Priority::kNormal;
+  std::string log_dir;                                // empty: nothing can be deferred, only eventual
+  std::size_t segment_bytes = std::size_t{64} << 20;  // 4KB..1GB
+  std::size_t log_max_bytes = std::size_t{1} << 30;   // at least two segments
+  std::size_t batch_records = 100;                    // 1..10000
+  milliseconds batch_interval{1000};                  // 0..1min
+  std::size_t in_flight = 1000;                       // of a node; batch_records..100000
+  std::size_t max_records = 1'000'000;                // keys that wait
+  std::size_t max_bytes = std::size_t{256} << 20;     // of their keys and values
+  milliseconds max_age{60'000};                       // of the oldest that waits, before no more is taken
+  milliseconds max_replay_age{24 * 3'600'000};        // of a record that a start replays; 0: any
+  bool skip_damaged = false;                          // --wal-skip-damaged: no key of the file
 };
 
 // Keys with a prefix. What is not given is as for keys without a namespace.

@@ -132,12 +132,12 @@ TEST_CASE("an unknown key names the nearest known one") {
   CHECK_THAT(error_of("ttl: 5s\n"), Equals("nearcached.yaml:1: unknown key \"ttl\"; the nearest known key is l1.ttl"));
   CHECK_THAT(error_of("upsteam:\n  url: redis://h\n"),
              Equals("nearcached.yaml:1: unknown key \"upsteam\"; the nearest known key is upstream"));
-  CHECK_THAT(error_of("listen:\n- a:1\n\nwrite_behind: {enabled: true}\n"),
-             StartsWith("nearcached.yaml:4: unknown key \"write_behind\""));
+  CHECK_THAT(error_of("listen:\n- a:1\n\nwrite_behnid: {enabled: true}\n"),
+             StartsWith("nearcached.yaml:4: unknown key \"write_behnid\""));
 }
 
 TEST_CASE("keys of what is not built are unknown") {
-  for (const char* text : {"write_behind: {}", "resilience: {}", "hot_keys: {}", "l1: {compression: {level: 1}}",
+  for (const char* text : {"write_behind: {mode: x}", "resilience: {}", "hot_keys: {}", "l1: {compression: {level: 1}}",
                            "tls: {ciphers: x}", "l1: {shards: 4}", "coherence: {bus: {servers: x}}", "negative: {}",
                            "metrics: {per_key_top: 1}", "upstream: {pinned_pool: {auto: 1}}"}) {
     CAPTURE(text);

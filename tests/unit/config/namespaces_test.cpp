@@ -88,7 +88,7 @@ TEST_CASE("no namespaces is an empty list") {
 TEST_CASE("an entry is a map with a prefix") {
   const std::string names =
       "; allowed: prefix, consistency, max_staleness, max_stale, l1_ttl, compression, "
-      "compression_min_bytes, compression_dictionary";
+      "compression_min_bytes, compression_dictionary, durability, write_priority";
   CHECK_THAT(error_of("namespaces:\n- prefix: a\n- user\n"),
              Equals("n.yaml:3: namespaces[1]: \"user\" is not a map" + names));
   CHECK_THAT(error_of("namespaces:\n- [prefix]\n"), Equals("n.yaml:2: namespaces[0]: a list is not a map" + names));
@@ -169,11 +169,11 @@ TEST_CASE("what a namespace does not have is unknown, and the nearest name is sa
   CHECK_THAT(error_of("namespaces:\n- prefix: a\n  l1_tl: 5s\n"),
              Equals("n.yaml:3: namespaces[0]: unknown key \"l1_tl\"; the nearest known key is l1_ttl; allowed: prefix, "
                     "consistency, max_staleness, max_stale, l1_ttl, compression, "
-                    "compression_min_bytes, compression_dictionary"));
+                    "compression_min_bytes, compression_dictionary, durability, write_priority"));
   CHECK_THAT(error_of_entry("prefx: a"), Contains("unknown key \"prefx\"; the nearest known key is prefix"));
   CHECK_THAT(error_of_field("consistancy: strict"), Contains("nearest known key is consistency"));
   CHECK_THAT(error_of_field("max_stalness: 1s"), Contains("nearest known key is max_stal"));
-  for (const char* name : {"default_ttl", "jitter", "durability", "compress", "ttl", "tags", "bus", "Prefix", "''"}) {
+  for (const char* name : {"default_ttl", "jitter", "compress", "ttl", "tags", "bus", "Prefix", "''"}) {
     CAPTURE(name);
     CHECK_THAT(error_of_field(std::string(name) + ": 10s"), StartsWith("n.yaml:3: namespaces[1]: unknown key \""));
   }
@@ -230,7 +230,7 @@ TEST_CASE("what is printed reads back the same, whatever bytes a prefix has") {
 }
 
 TEST_CASE("each name is described, and says where its default is") {
-  REQUIRE(namespace_fields().size() == 8);
+  REQUIRE(namespace_fields().size() == 10);
   for (const NamespaceField& field : namespace_fields()) {
     CAPTURE(field.name);
     CHECK_FALSE(field.allowed.empty());

@@ -60,6 +60,10 @@ TEST_CASE("a section inside a section is indented below it, and opened once") {
   const std::string printed = print_config(Settings{});
   CHECK_THAT(printed,
              Contains("\n  audit_per_second: 100\n  bus:\n    type: none\n    channel: \"nearcached:invalidation\"\n"
+                      "write_behind:\n  enabled: false\n  durability: immediate\n  priority: normal\n  log_dir: \"\"\n  "
+                      "segment_bytes: 64MB\n"
+                      "  log_max_bytes: 1GB\n  batch_records: 100\n  batch_interval: 1s\n  in_flight: 1000\n"
+                      "  max_records: 1000000\n  max_bytes: 256MB\n  max_age: 60s\n  max_replay_age: 24h\n"
                       "namespaces: []\nsecurity:\n  deny_commands: ["));
   CHECK(section_lines("", "a.b.c") == "a:\n  b:\n");
   CHECK(section_lines("a.x", "a.b.c") == "  b:\n");

@@ -39,6 +39,19 @@ const std::set<std::string> kPaths{"threads",
                                    "coherence.audit_per_second",
                                    "coherence.bus.type",
                                    "coherence.bus.channel",
+                                   "write_behind.enabled",
+                                   "write_behind.durability",
+                                   "write_behind.priority",
+                                   "write_behind.log_dir",
+                                   "write_behind.segment_bytes",
+                                   "write_behind.log_max_bytes",
+                                   "write_behind.batch_records",
+                                   "write_behind.batch_interval",
+                                   "write_behind.in_flight",
+                                   "write_behind.max_records",
+                                   "write_behind.max_bytes",
+                                   "write_behind.max_age",
+                                   "write_behind.max_replay_age",
                                    "namespaces",
                                    "upstream.pinned_pool.min",
                                    "upstream.pinned_pool.max",
@@ -166,7 +179,8 @@ TEST_CASE("sections and what is below them") {
   CHECK(names_below("coherence.bus") == "type, channel");
   CHECK_THAT(names_below("coherence"), Contains("mode, consistency") && Contains(", bus") && !Contains("channel"));
   CHECK(names_below("") ==
-        "threads, listen, cluster_emulation, tls, upstream, l1, coherence, namespaces, security, users, limits, slowlog, "
+        "threads, listen, cluster_emulation, tls, upstream, l1, coherence, write_behind, namespaces, security, users, "
+        "limits, slowlog, "
         "admin, "
         "metrics, log");
 }

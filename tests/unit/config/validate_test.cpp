@@ -101,6 +101,23 @@ TEST_CASE("TLS that was meant for the upstream is not left out in silence") {
   }
 }
 
+TEST_CASE("what is deferred needs write-behind and a log") {
+  CHECK_THAT(error_of("write_behind: { durability: eventual }"),
+             Contains("durability: is not immediate, but write_behind.enabled is false"));
+  CHECK_THAT(error_of("namespaces: [ { prefix: a, durability: eventual } ]"), Contains("write_behind.enabled is false"));
+  CHECK_THAT(error_of("write_behind: { enabled: true, durability: deferred }"),
+             Contains("write_behind.log_dir is not given"));
+  CHECK_THAT(error_of("write_behind: { enabled: true }\nnamespaces: [ { prefix: a, durability: deferred } ]"),
+             Contains("write_behind.log_dir is not given"));
+  CHECK(error_of("write_behind: { enabled: true, durability: eventual }").empty());
+  CHECK(
+      error_of("write_behind: { enabled: true, log_dir: /l }\nnamespaces: [ { prefix: a, durability: deferred } ]").empty());
+  CHECK_THAT(error_of("write_behind: { segment_bytes: 1MB, log_max_bytes: 1MB }"),
+             StartsWith("n.yaml:2: write_behind.log_max_bytes: 1MB is less than two of write_behind.segment_bytes, 1MB"));
+  CHECK_THAT(error_of("write_behind: { in_flight: 99 }"),
+             StartsWith("n.yaml:2: write_behind.in_flight: 99 is less than write_behind.batch_records, 100"));
+}
+
 TEST_CASE("clients and admin have addresses of their own") {
   CHECK_THAT(error_of("listen: [ 'a:1', '[::1]:9180' ]\nadmin:\n  listen: '[::1]:9180'\n"),
              Equals("n.yaml:4: admin.listen: \"[::1]:9180\" is in listen too; allowed: an address of its own, or off"));
