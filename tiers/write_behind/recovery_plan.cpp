@@ -147,10 +147,12 @@ class Planner {
   }
 
   void locate_missing_segment(Loss& loss, std::size_t from_segment, std::size_t to_segment) const {
-    for (std::size_t s = from_segment; s < to_segment; ++s) {
-      if (segments_[s + 1].number == segments_[s].number + 1) continue;
-      loss.segment = segments_[s].number + 1;
-      loss.offset = 0;
+    for (std::size_t s = from_segment + 1; s <= to_segment; ++s) {
+      const ScannedSegment& segment = segments_[s];
+      const bool gap = segment.number != segments_[s - 1].number + 1;
+      if (!gap && !segment.scan.groups.empty()) continue;
+      loss.segment = gap ? segments_[s - 1].number + 1 : segment.number;
+      loss.offset = gap ? 0 : segment.scan.size;
       return;
     }
   }
