@@ -22,7 +22,8 @@ std::string in_segment(std::uint64_t number, std::uint64_t offset) {
 }
 
 std::string range_of(std::uint64_t first, std::uint64_t last) {
-  return first == last ? "record " + std::to_string(first) : "records " + std::to_string(first) + " to " + std::to_string(last);
+  return first == last ? "record " + std::to_string(first)
+                       : "records " + std::to_string(first) + " to " + std::to_string(last);
 }
 
 // Which keys were written past the log, and when last. Sequences of records that are not replayed do no harm.
@@ -100,7 +101,8 @@ class Recovery {
   bool read(std::uint64_t number) {
     if (number == loaded_) return true;
     loaded_ = 0;
-    if (const std::error_code error = disk_.read(segment_name(number), bytes_)) return fail_disk(segment_name(number), error);
+    if (const std::error_code error = disk_.read(segment_name(number), bytes_))
+      return fail_disk(segment_name(number), error);
     loaded_ = number;
     return true;
   }
@@ -147,7 +149,8 @@ class Recovery {
     if (plan_.lost.empty() || options_.skip_damaged) return true;
     const Loss& loss = plan_.lost.front();
     std::string error = in_segment(loss.segment, loss.offset) + ": ";
-    error += loss.bytes > 0 ? std::to_string(loss.bytes) + " bytes are damaged" : std::string("it ends early, or is missing");
+    error +=
+        loss.bytes > 0 ? std::to_string(loss.bytes) + " bytes are damaged" : std::string("it ends early, or is missing");
     error += "; " + range_of(loss.first, loss.last) + " can't be read, acknowledged and perhaps not yet applied upstream";
     if (plan_.lost.size() > 1) error += " (and " + std::to_string(plan_.lost.size() - 1) + " more such places)";
     return fail(RecoveryStatus::kDamaged, error + "; --wal-skip-damaged goes on without what is damaged");

@@ -104,9 +104,7 @@ class Heard {
     options.idle_mark_ms = idle_mark_ms;
     options.retry_ms = 2;
     options.on_durable = [this](std::uint64_t sequence) { note([&] { durable = sequence; }); };
-    options.on_state = [this](LogState state, const std::string& text) {
-      note([&] { states.emplace_back(state, text); });
-    };
+    options.on_state = [this](LogState state, const std::string& text) { note([&] { states.emplace_back(state, text); }); };
     return options;
   }
   template <typename Condition>

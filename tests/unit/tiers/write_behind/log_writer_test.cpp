@@ -20,7 +20,8 @@ constexpr LogWriter::Options kSmall{LogWriter::kSegmentBytesMin};
 
 // Writes groups of `each` records until `last`; returns the writer's view of how far it is durable.
 std::uint64_t write_until(LogWriter& writer, std::uint64_t last, std::uint32_t each = 5) {
-  for (std::uint64_t next = writer.durable() + 1; next <= last; next += each) REQUIRE(writer.commit(group_of(next, each), kNowMs));
+  for (std::uint64_t next = writer.durable() + 1; next <= last; next += each)
+    REQUIRE(writer.commit(group_of(next, each), kNowMs));
   return writer.durable();
 }
 
@@ -139,8 +140,8 @@ TEST_CASE("a segment that can't be removed is tried again with the next group", 
 }
 
 TEST_CASE("after any failure the file is left alone, and the group stands in a new segment", "[log_writer]") {
-  const auto [fault, at] = GENERATE(std::pair{Fault::kShortWrite, 0}, std::pair{Fault::kNoSpace, 0}, std::pair{Fault::kIo, 0},
-                                    std::pair{Fault::kIo, 1});
+  const auto [fault, at] = GENERATE(std::pair{Fault::kShortWrite, 0}, std::pair{Fault::kNoSpace, 0},
+                                    std::pair{Fault::kIo, 0}, std::pair{Fault::kIo, 1});
   MemoryDisk disk;
   LogWriter writer(disk, start_of_new(), kSmall);
   write_until(writer, 10);

@@ -26,10 +26,10 @@ class ThreeSegments {
     LogWriter writer(disk, start, {LogWriter::kSegmentBytesMin});
     std::uint64_t next = 1;
     for (std::uint32_t records = 1; disk.names().size() < 3 || next < enough_; records = records % 4 + 1) {
+      if (next % 3 == 0) mark(writer, next);
       REQUIRE(writer.commit(group_of(next, records), kNowMs));
       next += records;
       if (disk.names().size() == 3 && enough_ == 0) enough_ = next + 12;
-      if (next % 3 == 0) mark(writer, next);
     }
     if (closed) mark(writer, next);
     last = next - 1;

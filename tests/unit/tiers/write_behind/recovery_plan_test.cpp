@@ -65,7 +65,8 @@ TEST_CASE("nothing makes an empty plan", "[recovery_plan]") {
 
 TEST_CASE("groups in a row are taken, above the checkpoint", "[recovery_plan]") {
   const RecoveryPlan plan = plan_recovery(
-      {Segment(1).group(1, 3, {0, 0}).group(4, 3, {3, 0}), Segment(2, {6, 4}).group(7, 2, {6, 4}).group(9, 0, {8, 5})}, false);
+      {Segment(1).group(1, 3, {0, 0}).group(4, 3, {3, 0}), Segment(2, {6, 4}).group(7, 2, {6, 4}).group(9, 0, {8, 5})},
+      false);
   CHECK(plan.marks == Marks{8, 5});
   CHECK(plan.last == 8);
   CHECK(taken(plan) == Taken{{0, 1, 6, 6}, {1, 0, 7, 8}});
@@ -111,9 +112,8 @@ TEST_CASE("damage that holds only what is applied, or stands elsewhere as well, 
 }
 
 TEST_CASE("of a sequence that stands twice the later one is taken, whatever the overlap", "[recovery_plan]") {
-  const RecoveryPlan plan = plan_recovery({Segment(1).group(1, 3, {0, 0}).group(4, 3, {3, 0}).group(7, 3, {3, 0}),
-                                           Segment(2).group(6, 2, {5, 0})},
-                                          false);
+  const RecoveryPlan plan = plan_recovery(
+      {Segment(1).group(1, 3, {0, 0}).group(4, 3, {3, 0}).group(7, 3, {3, 0}), Segment(2).group(6, 2, {5, 0})}, false);
   CHECK(taken(plan) == Taken{{0, 0, 1, 3}, {0, 1, 4, 5}, {1, 0, 6, 7}, {0, 2, 8, 9}});
   CHECK(plan.last == 9);
 }
@@ -154,9 +154,10 @@ TEST_CASE("salvage takes the front of a damaged group below the mark only", "[re
 }
 
 TEST_CASE("segments behind the end go, with what they hold", "[recovery_plan]") {
-  const RecoveryPlan plan = plan_recovery({Segment(1).group(1, 3, {0, 0}).torn_group(4, 3, 0, {3, 0}),
-                                           Segment(2).torn_group(4, 3, 0, {3, 0}), Segment(3).group(9, 2, {3, 0}), Segment(4)},
-                                          false);
+  const RecoveryPlan plan =
+      plan_recovery({Segment(1).group(1, 3, {0, 0}).torn_group(4, 3, 0, {3, 0}), Segment(2).torn_group(4, 3, 0, {3, 0}),
+                     Segment(3).group(9, 2, {3, 0}), Segment(4)},
+                    false);
   CHECK(plan.last == 3);
   REQUIRE(plan.cuts.size() == 4);
   CHECK(plan.cuts[0].to == 48 + 86);

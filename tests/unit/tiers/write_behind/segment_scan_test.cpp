@@ -17,7 +17,9 @@ std::string text(const std::array<char, N>& bytes) {
   return {bytes.data(), bytes.size()};
 }
 
-std::string segment_bytes(std::uint64_t log_id = kLogId) { return text(encode(SegmentHeader{1, log_id, {}, kFormatVersion})); }
+std::string segment_bytes(std::uint64_t log_id = kLogId) {
+  return text(encode(SegmentHeader{1, log_id, {}, kFormatVersion}));
+}
 
 std::string group_bytes(const Group& group, std::uint64_t log_id = kLogId, const Marks& marks = {}) {
   std::string bytes = text(encode(
@@ -28,7 +30,8 @@ std::string group_bytes(const Group& group, std::uint64_t log_id = kLogId, const
 }
 
 TEST_CASE("a sound segment has its groups and no damage, with or without its preallocation", "[segment_scan]") {
-  std::string bytes = segment_bytes() + group_bytes(group_of(1, 3)) + group_bytes(group_of(4, 0)) + group_bytes(group_of(4, 2));
+  std::string bytes =
+      segment_bytes() + group_bytes(group_of(1, 3)) + group_bytes(group_of(4, 0)) + group_bytes(group_of(4, 2));
   const std::size_t written = bytes.size();
   for (const std::size_t zeros : {0, 1, 8, 4096}) {
     bytes.resize(written + zeros);
@@ -68,7 +71,8 @@ TEST_CASE("behind a damaged header the next group is found", "[segment_scan]") {
 
 TEST_CASE("of a damaged group the records in front of the damage are sound", "[segment_scan]") {
   const Group group = group_of(1, 5);
-  const std::size_t two = parse_record(group.bytes)->bytes + parse_record(group.bytes.substr(parse_record(group.bytes)->bytes))->bytes;
+  const std::size_t two =
+      parse_record(group.bytes)->bytes + parse_record(group.bytes.substr(parse_record(group.bytes)->bytes))->bytes;
   std::string bytes = segment_bytes() + group_bytes(group) + group_bytes(group_of(6, 1));
   const std::size_t third = kSegmentHeaderBytes + kGroupHeaderBytes + two;
   bytes[third + 20] ^= 1;

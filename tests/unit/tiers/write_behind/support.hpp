@@ -35,8 +35,8 @@ struct Kept {
 };
 
 inline Kept keep(std::uint64_t sequence, const Record& record, bool in_doubt = false) {
-  return {sequence,           record.kind, record.database, record.expires_at_ms, std::string(record.key),
-          std::string(record.value), in_doubt};
+  return {sequence, record.kind, record.database, record.expires_at_ms, std::string(record.key), std::string(record.value),
+          in_doubt};
 }
 
 struct Recovered {
