@@ -440,6 +440,7 @@ StatsSnapshot App::collect() {
   snapshot.pinned.max = settings_.upstream.pinned_pool.max;
   snapshot.l1 = cache_.stats();
   snapshot.compression = cache_.compression();
+  if (write_behind_) snapshot.write_behind = write_behind_row();
   snapshot.l1_max_bytes = settings_.l1.enabled ? settings_.l1.store.max_bytes : 0;
   const std::int64_t now_ms = tiers::io::boot_us() / 1000;
   for (const auto& worker : workers_) {

@@ -49,6 +49,7 @@ class App {
   // True: nothing waits to be flushed.
   [[nodiscard]] bool flush_write_behind();
   void close_write_behind();
+  [[nodiscard]] WriteBehindRow write_behind_row() const;
   void accept(int fd, bool tls);
   void on_topology(const tiers::upstream::TopologyPtr& topology);
   void on_control_event(const tiers::upstream::ControlEvent& event) const;
@@ -73,6 +74,7 @@ class App {
   tiers::coherence::BusViews bus_views_;
   tiers::io::Resolver resolver_;
   std::unique_ptr<tiers::WriteBehind> write_behind_;  // none: nothing is deferred
+  std::uint64_t replayed_ = 0;                        // records that the log held at the start
   tiers::NearCache cache_;
   tiers::upstream::IdentityRegistry identities_;
   std::unique_ptr<tiers::upstream::ControlPlane> control_;

@@ -148,6 +148,38 @@ void add_audit(FamilyList& out, const insight::Totals& t) {
                 t.audit_staleness);
 }
 
+void add_write_behind(FamilyList& out, const StatsSnapshot& s) {
+  const WriteBehindRow& row = s.write_behind;
+  out.gauge("nearcached_write_behind_mode",
+            "1 for the mode in force: off, log, memory (eventual only), through (the disk fails, writes wait for the "
+            "upstream).")
+      .sample(1.0, {{"mode", printable(row.mode)}});
+  out.gauge("nearcached_write_behind_records", "Keys whose newest value is not upstream yet.").sample(row.queue.records);
+  out.gauge("nearcached_write_behind_bytes", "Bytes of their keys and values.").sample(row.queue.bytes);
+  out.gauge("nearcached_write_behind_in_flight", "Those of them that are on their way.").sample(row.queue.in_flight);
+  out.gauge("nearcached_write_behind_oldest_age_seconds", "How long the oldest of them has waited; 0: none waits.")
+      .sample(static_cast<double>(row.oldest_age_ms) / 1000);
+  out.counter("nearcached_write_behind_accepted_total", "Writes answered before the upstream had them.")
+      .sample(row.queue.accepted);
+  out.counter("nearcached_write_behind_coalesced_total",
+              "Those of them that a later one of the key replaced before they left.")
+      .sample(row.queue.coalesced);
+  out.counter("nearcached_write_behind_flushed_total", "Writes that the upstream has applied.").sample(row.queue.flushed);
+  out.counter("nearcached_write_behind_retries_total", "Writes sent again.").sample(row.queue.retries);
+  out.counter("nearcached_write_behind_dead_letters_total", "Writes that the upstream refused for good.")
+      .sample(row.queue.dead);
+  out.counter("nearcached_write_behind_replayed_total", "Writes that the start found in the log.").sample(row.replayed);
+  out.histogram("nearcached_write_behind_flush_seconds", "From sending a write to the upstream to its answer.",
+                s.totals.flush_latency);
+  out.gauge("nearcached_write_behind_log_bytes", "Bytes of the log's files, preallocation included.").sample(row.log.bytes);
+  out.gauge("nearcached_write_behind_log_segments", "The log's files.").sample(row.log.segments);
+  out.counter("nearcached_write_behind_log_groups_total", "Groups of records that were made durable together.")
+      .sample(row.log.groups);
+  out.counter("nearcached_write_behind_log_failures_total", "Writes and syncs of the log that failed.")
+      .sample(row.log.failures);
+  out.histogram("nearcached_write_behind_log_sync_seconds", "fdatasync of a group.", row.log.sync_latency);
+}
+
 void add_fills(FamilyList& out, const insight::Totals& t) {
   out.counter("nearcached_fills_started_total", "Reads sent on a fill connection.").sample(t.fills_started);
   out.counter("nearcached_fills_joined_total", "Misses answered by a fill that was already under way.")
@@ -297,6 +329,7 @@ std::vector<MetricFamily> families(const StatsSnapshot& snapshot, const ProcessU
   add_l1(out, snapshot);
   add_compression(out, snapshot);
   add_coherence(out, snapshot);
+  add_write_behind(out, snapshot);
   add_upstream(out, snapshot);
   add_clients(out, snapshot);
   add_workers(out, snapshot.workers);

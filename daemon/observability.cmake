@@ -9,5 +9,5 @@ nearcached_library(nearcached_observability
     ${CMAKE_CURRENT_LIST_DIR}/process_usage.cpp
     ${CMAKE_CURRENT_LIST_DIR}/stats_report.cpp
     ${CMAKE_CURRENT_LIST_DIR}/text_escape.cpp
-  PUBLIC nearcached_insight
+  PUBLIC nearcached_insight nearcached_write_behind
   PRIVATE Boost::headers Threads::Threads spdlog::spdlog prometheus-cpp::core)

@@ -227,6 +227,7 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   [[nodiscard]] Behind answer_pending(const Command& command, const Args& args);
   void answer_when_safe(std::uint64_t sequence, std::string reply);
   [[nodiscard]] Behind wait_for_flush(const Command& command, const Args& args, bool all);
+  [[nodiscard]] bool near_flush(const Args& args);
   void begin_wait(std::uint32_t events);
   void end_wait();
   void on_safe(std::uint64_t number);

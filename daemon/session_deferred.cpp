@@ -6,6 +6,7 @@
 
 #include "daemon/session.hpp"
 #include "daemon/worker.hpp"
+#include "protocol/ascii_case.hpp"
 #include "tiers/write_behind.hpp"
 #include "tiers/write_behind/deferrable.hpp"
 #include "tiers/write_behind/pending_reply.hpp"
@@ -155,6 +156,23 @@ Session::Behind Session::wait_for_flush(const Command& command, const Args& args
   if (sequence) return Behind::kNotMine;
   answer_error("ERR nearcached: the write-behind log can't be written, and a restart could undo a direct write of this key");
   return Behind::kTaken;
+}
+
+bool Session::near_flush(const Args& args) {
+  if (args.size() != 2 || !protocol::equal_ignoring_case(args[1], "writes")) {
+    answer_error("ERR syntax: NEAR.FLUSH WRITES");
+    return true;
+  }
+  const auto then = [loop = &worker_.loop(), this] { loop->post([this] { end_wait(); }); };
+  const bool waits = shared_.write_behind != nullptr && !std::exchange(flush_awaited_, true) &&
+                     shared_.write_behind->queue().await_all(then);
+  if (waits) {
+    begin_wait(1);
+    return false;
+  }
+  flush_awaited_ = false;
+  answer([](auto& out) { protocol::append_simple(out, "OK"); });
+  return true;
 }
 
 void Session::begin_wait(std::uint32_t events) {

@@ -40,6 +40,9 @@ CommandClass class_of(Handling handling) {
 constexpr protocol::Command kNearUpstream{
     "near.upstream", -1, protocol::kFlagWrite, Handling::kAnyNode, Merge::kNone, 0, 0, 0, {}, {}};
 
+constexpr protocol::Command kNearFlush{"near.flush", -1, protocol::kFlagWrite, Handling::kLocal, Merge::kNone, 0, 0, 0,
+                                       {},           {}};
+
 // Of CLUSTER COUNTKEYSINSLOT and GETKEYSINSLOT, which only the slot's owner can answer.
 std::uint32_t slot_asked_about(const protocol::Command& command, const std::vector<std::string_view>& args) {
   const bool asks = command.name == "cluster|countkeysinslot" || command.name == "cluster|getkeysinslot";
@@ -212,6 +215,10 @@ bool Session::dispatch_unknown(const Args& args, std::string_view raw) {
     }
     last_command_ = kNearUpstream.name;
     return take(kNearUpstream, args, [&] { return refused(kNearUpstream, args) || near_upstream(args); });
+  }
+  if (protocol::equal_ignoring_case(args[0], kNearFlush.name)) {
+    last_command_ = kNearFlush.name;
+    return take(kNearFlush, args, [&] { return refused(kNearFlush, args) || near_flush(args); });
   }
   const bool no_command = args[0].find('|') != args[0].npos;
   const Worker::Learned learned = no_command ? Worker::Learned{true, nullptr} : worker_.learned(args[0], now_us_);

@@ -124,6 +124,34 @@ void write_coherence(JsonWriter& json, const StatsSnapshot& s) {
   json.close();
 }
 
+void write_write_behind(JsonWriter& json, const StatsSnapshot& s) {
+  const WriteBehindRow& row = s.write_behind;
+  json.open("write_behind");
+  json.field("mode", row.mode);
+  json.field("records", row.queue.records);
+  json.field("bytes", row.queue.bytes);
+  json.field("in_flight", row.queue.in_flight);
+  json.field("oldest_age_ms", row.oldest_age_ms);
+  json.field("accepted", row.queue.accepted);
+  json.field("coalesced", row.queue.coalesced);
+  json.field("flushed", row.queue.flushed);
+  json.field("retries", row.queue.retries);
+  json.field("dead", row.queue.dead);
+  json.field("replayed", row.replayed);
+  write_histogram(json, "flush_latency", s.totals.flush_latency);
+  json.open("log");
+  json.field("bytes", row.log.bytes);
+  json.field("segments", row.log.segments);
+  json.field("appended", row.log.appended);
+  json.field("durable", row.log.durable);
+  json.field("checkpoint", row.log.checkpoint);
+  json.field("groups", row.log.groups);
+  json.field("failures", row.log.failures);
+  write_histogram(json, "sync_latency", row.log.sync_latency);
+  json.close();
+  json.close();
+}
+
 void write_clients(JsonWriter& json, const StatsSnapshot& s) {
   json.open("clients");
   json.field("connected", s.clients);
@@ -228,6 +256,13 @@ void write_info_coherence(InfoWriter& info, const StatsSnapshot& s) {
   info.line("nearcached_bus_gaps", s.totals.bus_gaps);
 }
 
+void write_info_write_behind(InfoWriter& info, const StatsSnapshot& s) {
+  info.line("nearcached_write_behind_mode", s.write_behind.mode);
+  info.line("nearcached_write_behind_records", s.write_behind.queue.records);
+  info.line("nearcached_write_behind_oldest_age_ms", s.write_behind.oldest_age_ms);
+  info.line("nearcached_write_behind_dead_letters", s.write_behind.queue.dead);
+}
+
 void write_info_l1(InfoWriter& info, const StatsSnapshot& s) {
   info.line("nearcached_l1_bytes", s.l1.bytes);
   info.line("nearcached_l1_max_bytes", s.l1_max_bytes);
@@ -306,6 +341,7 @@ std::string stats_json(const StatsSnapshot& snapshot) {
   write_coherence(json, snapshot);
   write_l1(json, snapshot);
   write_traffic(json, snapshot.totals);
+  write_write_behind(json, snapshot);
   write_clients(json, snapshot);
   write_upstream(json, snapshot);
   write_workers(json, snapshot);
@@ -320,6 +356,7 @@ std::string stats_info_section(const StatsSnapshot& snapshot) {
   info.line("nearcached_threads", snapshot.threads);
   write_info_coherence(info, snapshot);
   write_info_l1(info, snapshot);
+  write_info_write_behind(info, snapshot);
   info.lines("nearcached_commands_", insight::kCommandClassNames, snapshot.totals.commands);
   info.line("nearcached_clients", snapshot.clients);
   info.line("nearcached_clients_max", snapshot.clients_max);

@@ -12,6 +12,8 @@
 #include "tiers/insight/totals.hpp"
 #include "tiers/l1/compressor.hpp"
 #include "tiers/l1/store.hpp"
+#include "tiers/write_behind/log.hpp"
+#include "tiers/write_behind/write_queue.hpp"
 
 namespace nearcached::daemon {
 
@@ -56,6 +58,14 @@ struct PinnedRow {
   std::uint64_t timeouts = 0;  // clients that waited in vain
 };
 
+struct WriteBehindRow {
+  std::string mode = "off";  // "log", "memory" (eventual only) or "through" (the disk fails)
+  tiers::write_behind::QueueStats queue;
+  tiers::write_behind::LogStats log;
+  std::int64_t oldest_age_ms = 0;  // of what waits; 0: nothing does
+  std::uint64_t replayed = 0;      // records that the start found in the log
+};
+
 struct StatsSnapshot {
   std::string version;  // "0.1.0"
   std::string build;    // compiler and build type, free text
@@ -85,6 +95,7 @@ struct StatsSnapshot {
   std::uint64_t buffer_limit_bytes = 0;
 
   PinnedRow pinned;
+  WriteBehindRow write_behind;
 };
 
 using StatsSource = std::function<StatsSnapshot()>;

@@ -1,5 +1,6 @@
 #include "tiers/write_flusher.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -111,6 +112,7 @@ void WriteFlusher::end(std::uint64_t token, bool failed) {
   free_.push_back(token);
   const std::int64_t now_us = io::boot_us();
   cache_.end_write(sent.hash, now_us, counters_);
+  counters_.flush_latency.observe(static_cast<std::uint64_t>(std::max<std::int64_t>(0, now_us - sent.sent_us)));
   const FlushOutcome outcome = write_behind::flush_outcome(sent.reply, failed || !sent.told);
   switch (outcome) {
     case FlushOutcome::kApplied: queue_.flushed(sent.flight.entry, now_us); break;

@@ -89,6 +89,7 @@ struct Counters {
   Histogram upstream_latency;    // request written -> reply complete, on data connections
   Histogram fill_latency;        // fill asked for -> answered
   Histogram invalidation_delay;  // own write acknowledged -> its invalidation is here; 0 if that came first
+  Histogram flush_latency;       // deferred write sent upstream -> answered
   Histogram audit_staleness;     // audited hit -> its value was found to have been replaced
 };
 

@@ -48,6 +48,7 @@ struct Totals {
   HistogramTotals upstream_latency;
   HistogramTotals fill_latency;
   HistogramTotals invalidation_delay;
+  HistogramTotals flush_latency;
   HistogramTotals audit_staleness;
 
   // Adds one worker's counters. Any thread may call it while that worker counts on.
@@ -89,6 +90,7 @@ struct Totals {
     upstream_latency.add(worker.upstream_latency);
     fill_latency.add(worker.fill_latency);
     invalidation_delay.add(worker.invalidation_delay);
+    flush_latency.add(worker.flush_latency);
     audit_staleness.add(worker.audit_staleness);
   }
 

@@ -44,12 +44,12 @@ struct LogOptions {
   // Of all segments' files. Where it is reached nothing is taken but what supersedes (a write past the log must not wait for
   // the log to be drained), which may fill one more segment; a segment begun below the limit may be preallocated above it.
   std::uint64_t bytes_max = std::uint64_t{1} << 30;
-  std::int64_t idle_mark_ms = 100;  // a group that none has followed for so long is followed by an empty one
-  std::int64_t retry_ms = 1000;     // between attempts while the disk fails
+  std::int64_t idle_mark_ms = 100;              // a group that none has followed for so long is followed by an empty one
+  std::int64_t retry_ms = 1000;                 // between attempts while the disk fails
   std::function<std::int64_t()> wall_clock_ms;  // unix time; empty: the system's
 
   // Called by the log's thread, without a lock; must not throw, nor wait for it. Either may be empty.
-  std::function<void(std::uint64_t)> on_durable;                     // everything up to the sequence is durable
+  std::function<void(std::uint64_t)> on_durable;                    // everything up to the sequence is durable
   std::function<void(LogState, const std::string& text)> on_state;  // the text says what failed, empty when it is good again
 };
 
@@ -59,10 +59,10 @@ struct LogStats {
   std::uint64_t durable = 0;
   std::uint64_t checkpoint = 0;  // the durable one
   std::uint64_t segments = 0, bytes = 0;
-  std::uint64_t pending_records = 0, pending_bytes = 0;                           // not durable yet
-  std::uint64_t records = 0, groups = 0, failures = 0, removals_failed = 0;       // since the start
-  std::uint64_t refused_full = 0, refused_failed = 0, refused_too_large = 0;      // appends
-  std::array<std::uint64_t, LogWriter::kGroupSizes> group_records{};              // as LogWriter::Stats
+  std::uint64_t pending_records = 0, pending_bytes = 0;                       // not durable yet
+  std::uint64_t records = 0, groups = 0, failures = 0, removals_failed = 0;   // since the start
+  std::uint64_t refused_full = 0, refused_failed = 0, refused_too_large = 0;  // appends
+  std::array<std::uint64_t, LogWriter::kGroupSizes> group_records{};          // as LogWriter::Stats
   insight::HistogramTotals sync_latency;
 };
 

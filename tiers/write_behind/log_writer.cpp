@@ -83,8 +83,8 @@ bool LogWriter::write(const Group& group, std::int64_t now_ms, const Marks& mark
   const auto header = encode(
       GroupHeader{static_cast<std::uint32_t>(group.bytes.size()), group.records, log_id_, group.first, marks, now_ms});
   const std::size_t unpadded = header.size() + group.bytes.size();
-  const std::array<std::string_view, 4> pieces = {fresh ? view_of(segment) : std::string_view(), view_of(header), group.bytes,
-                                                  kPadding.substr(0, aligned(unpadded) - unpadded)};
+  const std::array<std::string_view, 4> pieces = {fresh ? view_of(segment) : std::string_view(), view_of(header),
+                                                  group.bytes, kPadding.substr(0, aligned(unpadded) - unpadded)};
   std::size_t bytes = 0;
   for (const std::string_view piece : pieces) bytes += piece.size();
   const Written written = file_->write(used_, pieces);

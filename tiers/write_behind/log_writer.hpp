@@ -40,12 +40,12 @@ class LogWriter {
 
   // Written by the writer's thread alone.
   struct Stats {
-    insight::Counter segments;        // gauge: files
-    insight::Counter bytes;           // gauge: of these files, preallocation included
-    insight::Counter filled_bytes;    // gauge: the same without what is not yet used of the one being written
-    insight::Counter records;         // committed
-    insight::Counter groups;          // committed, those without records included
-    insight::Counter failures;        // of create, write or sync
+    insight::Counter segments;      // gauge: files
+    insight::Counter bytes;         // gauge: of these files, preallocation included
+    insight::Counter filled_bytes;  // gauge: the same without what is not yet used of the one being written
+    insight::Counter records;       // committed
+    insight::Counter groups;        // committed, those without records included
+    insight::Counter failures;      // of create, write or sync
     insight::Counter removals_failed;
     insight::Histogram sync_latency;  // of fdatasync, also when it fails
     // By records of a group: 0, 1, 2..3, 4..7, and so on; the last is 16384 and more.

@@ -138,9 +138,8 @@ std::error_code PosixDisk::read(const std::string& name, std::string& content) {
   content.resize(static_cast<std::size_t>(status.st_size));
   std::size_t done = 0;
   while (done < content.size()) {
-    const ssize_t result = retried([&] {
-      return ::pread(descriptor, content.data() + done, content.size() - done, static_cast<off_t>(done));
-    });
+    const ssize_t result =
+        retried([&] { return ::pread(descriptor, content.data() + done, content.size() - done, static_cast<off_t>(done)); });
     if (result < 0) return last_error();
     if (result == 0) break;
     done += static_cast<std::size_t>(result);
@@ -157,8 +156,6 @@ std::error_code PosixDisk::truncate(const std::string& name, std::uint64_t bytes
   return status_of(::fsync(descriptor));
 }
 
-std::error_code PosixDisk::remove(const std::string& name) {
-  return status_of(::unlinkat(directory_, name.c_str(), 0));
-}
+std::error_code PosixDisk::remove(const std::string& name) { return status_of(::unlinkat(directory_, name.c_str(), 0)); }
 
 }  // namespace nearcached::tiers::write_behind

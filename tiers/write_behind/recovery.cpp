@@ -1,6 +1,8 @@
 #include "tiers/write_behind/recovery.hpp"
 
 #include <algorithm>
+#include <array>
+#include <memory>
 #include <random>
 #include <unordered_map>
 #include <utility>
@@ -22,7 +24,8 @@ std::string in_segment(std::uint64_t number, std::uint64_t offset) {
 }
 
 std::string range_of(std::uint64_t first, std::uint64_t last) {
-  return first == last ? "record " + std::to_string(first) : "records " + std::to_string(first) + " to " + std::to_string(last);
+  return first == last ? "record " + std::to_string(first)
+                       : "records " + std::to_string(first) + " to " + std::to_string(last);
 }
 
 // Which keys were written past the log, and when last. Sequences of records that are not replayed do no harm.
@@ -100,7 +103,8 @@ class Recovery {
   bool read(std::uint64_t number) {
     if (number == loaded_) return true;
     loaded_ = 0;
-    if (const std::error_code error = disk_.read(segment_name(number), bytes_)) return fail_disk(segment_name(number), error);
+    if (const std::error_code error = disk_.read(segment_name(number), bytes_))
+      return fail_disk(segment_name(number), error);
     loaded_ = number;
     return true;
   }
@@ -147,7 +151,8 @@ class Recovery {
     if (plan_.lost.empty() || options_.skip_damaged) return true;
     const Loss& loss = plan_.lost.front();
     std::string error = in_segment(loss.segment, loss.offset) + ": ";
-    error += loss.bytes > 0 ? std::to_string(loss.bytes) + " bytes are damaged" : std::string("it ends early, or is missing");
+    error +=
+        loss.bytes > 0 ? std::to_string(loss.bytes) + " bytes are damaged" : std::string("it ends early, or is missing");
     error += "; " + range_of(loss.first, loss.last) + " can't be read, acknowledged and perhaps not yet applied upstream";
     if (plan_.lost.size() > 1) error += " (and " + std::to_string(plan_.lost.size() - 1) + " more such places)";
     return fail(RecoveryStatus::kDamaged, error + "; --wal-skip-damaged goes on without what is damaged");
@@ -156,6 +161,7 @@ class Recovery {
   // From the end backwards: if this is interrupted, the next start sees a tail that is shorter, and cuts the rest.
   bool cut() {
     if (plan_.cuts.empty()) return true;
+    if (!keep_marks()) return false;
     for (std::size_t i = plan_.cuts.size(); i-- > 0;) {
       const Cut& cut = plan_.cuts[i];
       const std::string name = segment_name(segments_[cut.segment].number);
@@ -164,6 +170,43 @@ class Recovery {
     }
     const std::error_code error = disk_.sync_directory();
     return error ? fail_disk("the log's directory", error) : true;
+  }
+
+  [[nodiscard]] const Cut* cut_of(std::size_t segment) const {
+    const auto cut =
+        std::find_if(plan_.cuts.begin(), plan_.cuts.end(), [segment](const Cut& c) { return c.segment == segment; });
+    return cut == plan_.cuts.end() ? nullptr : &*cut;
+  }
+
+  // The header of a torn group, true when it was written, may be all that says what was durable. Before it is cut, its marks
+  // go into a segment of nothing but a header: otherwise, should this start be cut short as well, the next one would take
+  // for a torn tail what is known to have been acknowledged.
+  bool keep_marks() {
+    Marks left;
+    const auto raise = [&left](const Marks& marks) {
+      left = {std::max(left.durable, marks.durable), std::max(left.checkpoint, marks.checkpoint)};
+    };
+    for (std::size_t s = 0; s < segments_.size(); ++s) {
+      const Cut* const cut = cut_of(s);
+      if (cut != nullptr && cut->to == 0) continue;
+      if (segments_[s].scan.header) raise(segments_[s].scan.header->marks);
+      for (const ScannedGroup& group : segments_[s].scan.groups) {
+        if (cut == nullptr || group.offset < cut->to) raise(group.header.marks);
+      }
+    }
+    if (left == plan_.marks) return true;
+    marks_segment_ = segments_.back().number + 1;
+    const std::string name = segment_name(marks_segment_);
+    const auto header = encode(SegmentHeader{marks_segment_, *log_id_, plan_.marks, kFormatVersion});
+    const std::array<std::string_view, 1> pieces = {std::string_view(header.data(), header.size())};
+    std::unique_ptr<DiskFile> file;
+    std::error_code error = disk_.create(name, header.size(), file);
+    if (error) return fail_disk(name, error);
+    const Written written = file->write(0, pieces);
+    error = written.error ? written.error : file->sync();
+    if (!error && written.bytes != header.size()) error = std::make_error_code(std::errc::no_space_on_device);
+    if (!error) error = disk_.sync_directory();
+    return error ? fail_disk(name, error) : true;
   }
 
   // Calls visit(piece, ParsedRecord) for all that is to be replayed, ascending.
@@ -209,15 +252,18 @@ class Recovery {
     start.pending.first = plan_.marks.durable + 1;
     start.next_segment = segments_.empty() ? 1 : segments_.back().number + 1;
     for (std::size_t s = 0; s < segments_.size(); ++s) {
-      const auto cut = std::find_if(plan_.cuts.begin(), plan_.cuts.end(), [s](const Cut& c) { return c.segment == s; });
-      if (cut != plan_.cuts.end() && cut->to == 0) continue;
+      const Cut* const cut = cut_of(s);
+      if (cut != nullptr && cut->to == 0) continue;
       StoredSegment stored{segments_[s].number, segments_[s].scan.size, 0};
-      if (cut != plan_.cuts.end()) stored.bytes = cut->to;
+      if (cut != nullptr) stored.bytes = cut->to;
       for (const ScannedGroup& group : segments_[s].scan.groups) {
         stored.last = std::max(stored.last, std::min(group.header.last(), plan_.last));
       }
       start.segments.push_back(stored);
     }
+    if (marks_segment_ == 0) return;
+    start.segments.push_back({marks_segment_, kSegmentHeaderBytes, 0});
+    start.next_segment = marks_segment_ + 1;
   }
 
   Disk& disk_;
@@ -228,6 +274,8 @@ class Recovery {
   std::vector<ScannedSegment> segments_;
   RecoveryPlan plan_;
   RecoveryReport report_;
+
+  std::uint64_t marks_segment_ = 0;  // its number, if keep_marks() made one
 
   std::string bytes_;         // of the segment that was read last
   std::uint64_t loaded_ = 0;  // its number; 0: none

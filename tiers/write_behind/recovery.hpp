@@ -72,10 +72,10 @@ struct RecoveryOptions {
   std::uint64_t new_log_id = 0;  // of a log that begins; 0: random
 };
 
-// Scans, verifies, plans (recovery_plan.hpp), and if nothing is missing cuts the tail and hands over what is not applied yet:
-// ascending, without what was superseded. Nothing is changed and nothing handed over unless the report is ok(), but a disk
-// that fails may fail late, while records are handed over or the tail is cut: then too it is safe to begin again.
-// Reads every segment once, those with records to replay up to three times (what supersedes must be known before the first is
+// Scans, verifies, plans (recovery_plan.hpp), and if nothing is missing cuts the tail and hands over what is not applied
+// yet: ascending, without what was superseded. Nothing is changed and nothing handed over unless the report is ok(), but a
+// disk that fails may fail late, while records are handed over or the tail is cut: then too it is safe to begin again. Reads
+// every segment once, those with records to replay up to three times (what supersedes must be known before the first is
 // handed over, and marks before that): the page cache gives them back, and memory stays that of one segment and of the keys
 // that were superseded.
 [[nodiscard]] RecoveryReport recover(Disk& disk, const RecoveryOptions& options,

@@ -147,18 +147,18 @@ class Planner {
   }
 
   void locate_missing_segment(Loss& loss, std::size_t from_segment, std::size_t to_segment) const {
-    for (std::size_t s = from_segment; s < to_segment; ++s) {
-      if (segments_[s + 1].number == segments_[s].number + 1) continue;
-      loss.segment = segments_[s].number + 1;
-      loss.offset = 0;
+    for (std::size_t s = from_segment + 1; s <= to_segment; ++s) {
+      const ScannedSegment& segment = segments_[s];
+      const bool gap = segment.number != segments_[s - 1].number + 1;
+      if (!gap && !segment.scan.groups.empty()) continue;
+      loss.segment = gap ? segments_[s - 1].number + 1 : segment.number;
+      loss.offset = gap ? 0 : segment.scan.size;
       return;
     }
   }
 
-  // What a cut must not take: groups that count, and damaged ones below D (they are lost, or stand elsewhere as well).
-  [[nodiscard]] bool keeps(const ScannedGroup& group) const {
-    return group.header.last() <= (group.whole() ? plan_.last : plan_.marks.durable);
-  }
+  // What a cut must not take. Of damaged groups too: what they held is lost, and said to be, or stands elsewhere as well.
+  [[nodiscard]] bool keeps(const ScannedGroup& group) const { return group.header.last() <= plan_.last; }
 
   // The segment in which the log ends.
   [[nodiscard]] std::size_t end_segment() const {
@@ -174,8 +174,8 @@ class Planner {
   // failed there, mostly.
   void plan_cut(std::size_t index, bool is_end) {
     const SegmentScan& scan = segments_[index].scan;
-    const auto first_cut = std::find_if_not(scan.groups.begin(), scan.groups.end(),
-                                            [this](const ScannedGroup& group) { return keeps(group); });
+    const auto first_cut =
+        std::find_if_not(scan.groups.begin(), scan.groups.end(), [this](const ScannedGroup& group) { return keeps(group); });
     if (first_cut == scan.groups.end() && !is_end) return;
     const bool empty = first_cut == scan.groups.begin();
     const std::uint64_t head = scan.header ? kSegmentHeaderBytes : 0;

@@ -46,8 +46,8 @@ struct SkippedBytes {
 };
 
 // Sequences are dense, and every header says up to where the log was durable when it was written. Let D be the highest such
-// mark. Then each sequence in (checkpoint, D] must be there, or something that was acknowledged is lost; of what lies above D
-// nobody knows whether it was acknowledged, and what stands there in a row is taken, up to the first that is missing. From
+// mark. Then each sequence in (checkpoint, D] must be there, or something that was acknowledged is lost; of what lies above
+// D nobody knows whether it was acknowledged, and what stands there in a row is taken, up to the first that is missing. From
 // that on it is a torn tail: groups that were never synced, of which any part may have reached the disk.
 //
 //      applied            must be there              taken, in a row       tail: cut

@@ -70,6 +70,22 @@ inline StatsSnapshot sample_snapshot() {
   for (int i = 0; i < tiers::l1::kRemovals; ++i) s.l1.removals[i] = 210 + static_cast<std::uint64_t>(i);
   s.compression = {
       .values = 220, .bytes_before = 221, .bytes_after = 222, .kept_plain = 223, .dictionaries = 224, .bytes = 225};
+  s.write_behind.mode = "log";
+  s.write_behind.queue = {.records = 230,
+                          .bytes = 231,
+                          .in_flight = 232,
+                          .oldest_us = 1,
+                          .accepted = 233,
+                          .coalesced = 234,
+                          .flushed = 235,
+                          .retries = 236,
+                          .dead = 237};
+  s.write_behind.log.bytes = 238;
+  s.write_behind.log.segments = 239;
+  s.write_behind.log.groups = 240;
+  s.write_behind.log.failures = 241;
+  s.write_behind.oldest_age_ms = 1500;
+  s.write_behind.replayed = 242;
   s.totals = sample_totals();
   s.workers = {{.clients = 301, .commands = 302, .loop_age_ms = 3}, {.clients = 303, .commands = 304, .loop_age_ms = -1}};
   NodeRow known;

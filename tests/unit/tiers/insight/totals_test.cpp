@@ -53,6 +53,7 @@ const std::vector<HistogramPair> kHistogramPairs = {
     {&Counters::upstream_latency, &Totals::upstream_latency},
     {&Counters::fill_latency, &Totals::fill_latency},
     {&Counters::invalidation_delay, &Totals::invalidation_delay},
+    {&Counters::flush_latency, &Totals::flush_latency},
     {&Counters::audit_staleness, &Totals::audit_staleness},
 };
 
