@@ -3,15 +3,13 @@
 after an end, good or bad."""
 
 import shutil
-import signal
 import tempfile
 import threading
 import time
 import unittest
 from pathlib import Path
 
-from system import (PATIENCE_S, SLOWNESS, Client, Cluster, RedisServer, ReplyError, ServerError, Sidecar, eventually,
-                    keys_of_distinct_nodes, main, seconds_until)
+from system import Cluster, RedisServer, ReplyError, ServerError, Sidecar, eventually, main
 
 # A batch never leaves by itself in these tests unless it is wanted: what is upstream was flushed for a reason.
 SLOW = {"write_behind.batch_interval": "60s", "write_behind.batch_records": 1000}
@@ -94,7 +92,7 @@ class Reads(Case):
         self.assertEqual(self.upstream.call("EXISTS", "a", "b", "c", "d", "e"), 4)
 
     def test_what_l1_had_is_not_told_and_what_is_flushed_is_cached_again(self):
-        self.sidecar.wait_caching()
+        self.sidecar.wait_caching("now:is-l1-on")
         self.upstream.call("SET", "k", "old")
         for _ in range(3):
             self.assertEqual(self.near.call("GET", "k"), b"old")
