@@ -33,7 +33,7 @@ class Scanner {
  private:
   [[nodiscard]] std::optional<GroupHeader> header_at(std::uint64_t at) const {
     const std::optional<GroupHeader> header = decode_group_header(bytes_.substr(at));
-    return header && (!log_id_ || header->log_id == *log_id_) ? header : std::nullopt;
+    return header && header->first >= next_ && (!log_id_ || header->log_id == *log_id_) ? header : std::nullopt;
   }
 
   // The offset of the next sound header, from `at` on; `used` if there is none.
@@ -62,6 +62,7 @@ class Scanner {
     }
     if (!group.whole()) note_damage(end - rest.size(), end);
     scan_.groups.push_back(group);
+    next_ = group.header.last() + 1;
     return aligned(end);
   }
 
@@ -69,6 +70,7 @@ class Scanner {
 
   const std::string_view bytes_;
   std::optional<std::uint64_t> log_id_;
+  std::uint64_t next_ = 1;  // no later group begins before: one that does stands where it was never written
   SegmentScan scan_;
 };
 

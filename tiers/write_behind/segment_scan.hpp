@@ -38,13 +38,14 @@ struct SegmentScan {
 };
 
 // Goes from group to group; behind a damaged header it looks at each multiple of kAlignment for the next one. A value that
-// holds the bytes of a group is not taken for one: nobody outside knows the log's id. `log_id` is that of the log, if it is
-// known; otherwise the segment's own header says it, or its first group.
+// holds the bytes of a group is not taken for one: nobody outside knows the log's id. Sequences only rise within a segment.
+// `log_id` is that of the log, if it is known; otherwise the segment's own header says it, or its first group.
 [[nodiscard]] SegmentScan scan_segment(std::string_view bytes, std::optional<std::uint64_t> log_id);
 
 // Calls visit(ParsedRecord) for the first `count` records of a group that was scanned in the same bytes.
 template <typename Visit>
 void for_each_record(std::string_view bytes, const ScannedGroup& group, std::uint32_t count, Visit visit) {
+  if (group.offset + kGroupHeaderBytes > bytes.size()) return;  // not the same bytes any more
   std::string_view rest = bytes.substr(group.offset + kGroupHeaderBytes, group.header.bytes);
   for (std::uint32_t i = 0; i < count; ++i) {
     const std::optional<ParsedRecord> parsed = parse_record(rest);

@@ -113,6 +113,16 @@ TEST_CASE("sequences that do not follow each other make a group damaged", "[segm
   CHECK(scan.groups[0].sound == 1);
 }
 
+TEST_CASE("a group that stands behind a later one is damage: it was never written there", "[segment_scan]") {
+  const std::string misplaced = group_bytes(group_of(2, 2));
+  const std::string bytes = segment_bytes() + group_bytes(group_of(5, 2)) + misplaced + group_bytes(group_of(7, 1));
+  const SegmentScan scan = scan_segment(bytes, kLogId);
+  REQUIRE(scan.groups.size() == 2);
+  CHECK(scan.groups[1].header.first == 7);
+  REQUIRE(scan.damage.size() == 1);
+  CHECK(scan.damage[0].bytes == misplaced.size());
+}
+
 TEST_CASE("whatever the bytes are, the scan ends and stays inside of them", "[segment_scan]") {
   std::mt19937 random(7);
   for (int round = 0; round < 300; ++round) {
