@@ -3,7 +3,7 @@
 #     tests/run.sh [--only STAGE...] [--jobs N]
 # Stages, in this order:
 #     style       layers, sizes, names (tests/style)
-#     unit sim mock redis clients chaos quickstart      on the release build
+#     unit sim mock redis clients chaos crash quickstart      on the release build
 #     asan tsan   unit, mock and redis tests on a sanitized build, against the sanitized daemon
 #     fuzz        every fuzz target for a bounded time
 # N and M count test cases, sanitizer reports and builds that failed. Logs: build/<preset>/*.log. A build is made once per
@@ -12,7 +12,7 @@
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
-readonly all_stages=(style unit sim mock redis clients chaos quickstart asan tsan fuzz)
+readonly all_stages=(style unit sim mock redis clients chaos crash quickstart asan tsan fuzz)
 readonly fuzz_seconds=20  # per target
 jobs=$(nproc)
 stages=()
@@ -166,7 +166,7 @@ run_stage() {
   case $1 in
     style) build release && run_label release style "$jobs" ;;
     unit) build release && run_label release unit "$jobs" ;;
-    sim | mock | redis | clients | chaos) build release && run_label release "$1" 1 ;;
+    sim | mock | redis | clients | chaos | crash) build release && run_label release "$1" 1 ;;
     quickstart) build release && run_quickstart ;;
     asan | tsan) run_sanitized "$1" ;;
     fuzz) build fuzz && run_label fuzz fuzz "$jobs" ;;
