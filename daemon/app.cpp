@@ -158,7 +158,6 @@ App::App(const config::Settings& settings, const config::ContainerLimits& limits
                          {"l1_max_bytes", settings_.l1.enabled ? settings_.l1.store.max_bytes : 0},
                          {"cpus_from", limits.cpus_source},
                          {"memory_from", limits.memory_source}});
-  if (write_behind_) open_write_behind();
   tiers::upstream::ControlPlaneOptions control;
   control.seeds = settings_.upstream.url.endpoints;
   control.cluster = settings_.upstream.url.kind == config::UpstreamKind::kCluster;
@@ -181,6 +180,7 @@ App::App(const config::Settings& settings, const config::ContainerLimits& limits
     peers_.loops.push_back(&workers_.back()->loop());
     peers_.services.push_back(&workers_.back()->fills());
   }
+  if (write_behind_) open_write_behind();  // its log tells all workers what is safe
 }
 
 App::~App() {

@@ -228,6 +228,10 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   void answer_when_safe(std::uint64_t sequence, std::string reply);
   [[nodiscard]] Behind wait_for_flush(const Command& command, const Args& args, bool all);
   [[nodiscard]] bool near_flush(const Args& args);
+  // Of a command of which nobody knows what it does.
+  [[nodiscard]] Behind flush_all_first(const Command& command, const Args& args) {
+    return shared_.write_behind == nullptr ? Behind::kNotMine : wait_for_flush(command, args, true);
+  }
   void begin_wait(std::uint32_t events);
   void end_wait();
   void on_safe(std::uint64_t number);

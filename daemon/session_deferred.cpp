@@ -46,6 +46,7 @@ Session::Behind Session::behind(const Command& command, const Args& args) {
   if (!all && positions.empty()) return Behind::kNotMine;
   if (!pinned_ && !all) {
     const Behind done = protocol::may_write(command) ? defer(command, args) : answer_pending(command, args);
+    if (done == Behind::kTaken) flush_awaited_ = false;
     if (done != Behind::kNotMine) return done;
   }
   return wait_for_flush(command, args, all);

@@ -214,7 +214,11 @@ bool Session::dispatch_unknown(const Args& args, std::string_view raw) {
       return true;
     }
     last_command_ = kNearUpstream.name;
-    return take(kNearUpstream, args, [&] { return refused(kNearUpstream, args) || near_upstream(args); });
+    return take(kNearUpstream, args, [&] {
+      if (refused(kNearUpstream, args)) return true;
+      const Behind done = flush_all_first(kNearUpstream, args);
+      return done == Behind::kNotMine ? near_upstream(args) : done == Behind::kTaken;
+    });
   }
   if (protocol::equal_ignoring_case(args[0], kNearFlush.name)) {
     last_command_ = kNearFlush.name;
@@ -230,6 +234,7 @@ bool Session::dispatch_unknown(const Args& args, std::string_view raw) {
                                       {},        {}};
     if (pinned_ || shared_.access.has_users()) return dispatch_known(kUnknown, args, raw);
     if (held_by_pause(kUnknown)) return false;
+    if (const Behind done = flush_all_first(kUnknown, args); done != Behind::kNotMine) return done == Behind::kTaken;
     if (!forward(kUnknown, args, raw)) return false;
     worker_.counters().commands[static_cast<std::size_t>(CommandClass::kUnknown)].add();
     return true;

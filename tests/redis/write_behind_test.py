@@ -177,6 +177,14 @@ class Direct(Case):
         self.assertEqual(self.upstream.call("DBSIZE"), 0)
         self.assertIsNone(self.near.call("GET", "a"))
 
+    def test_what_nobody_knows_comes_behind_all(self):
+        node = self.near.call("NEAR.UPSTREAM")[0].decode()
+        for i, command in enumerate((("NEAR.UPSTREAM", node, "SET", "k", "direct"), ("NOSUCHCOMMAND", "k"))):
+            self.near.call("SET", "k", f"deferred {i}")
+            self.near.pipeline([command])
+            self.assertEqual(self.pending(self.sidecar), 0)
+            self.assertEqual(self.upstream.call("GET", "k"), [b"direct", b"deferred 1"][i])
+
     def test_transactions_see_what_is_pending_and_watches_what_is_deferred(self):
         self.near.call("SET", "k", "1")
         self.assertEqual(self.near.pipeline([("MULTI",), ("GET", "k"), ("INCR", "k"), ("EXEC",)])[-1], [b"1", 2])
