@@ -188,6 +188,7 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   template <class Act>
   [[nodiscard]] bool take(const Command& command, const Args& args, Act act);
   [[nodiscard]] bool carry_out(const Command& command, const Args& args, std::string_view raw);
+  [[nodiscard]] bool awaits_topology();
   [[nodiscard]] bool dispatch_shared(const Command& command, const Args& args, std::string_view raw);
   [[nodiscard]] bool dispatch_unknown(const Args& args, std::string_view raw);
   [[nodiscard]] bool forward(const Command& command, const Args& args, std::string_view raw);

@@ -160,6 +160,7 @@ bool Session::carry_out(const Command& command, const Args& args, std::string_vi
     if (done != Behind::kNotMine) return done == Behind::kTaken;
   }
   if (pinned_ || (command.handling != Handling::kCachedRead && protocol::needs_own_connection(command, args))) {
+    if (awaits_topology()) return false;
     if (!pinned_) pinned_ = std::make_unique<PinnedClient>(*this, worker_);
     const PinnedClient::Taken taken = pinned_->dispatch(command, args, raw);
     if (taken == PinnedClient::Taken::kNotNow) return false;
@@ -169,6 +170,16 @@ bool Session::carry_out(const Command& command, const Args& args, std::string_vi
     }
   }
   return dispatch_shared(command, args, raw);
+}
+
+// Which node a connection of one's own goes to is not known in the first moments of the process.
+bool Session::awaits_topology() {
+  const tiers::upstream::Topology& topology = *worker_.router().topology();
+  if (!topology.cluster || topology.version != 0) return false;
+  if (taken_us_ != 0 && now_us_ - taken_us_ >= command_timeout_us()) return false;
+  stall_ = Stall::kCongested;  // asks again at the next tick
+  worker_.remember_congested(*this);
+  return true;
 }
 
 bool Session::dispatch_shared(const Command& command, const Args& args, std::string_view raw) {

@@ -16,7 +16,7 @@ class BufferPool {
   static constexpr std::size_t kChunkBytes = 16 * 1024;
   static constexpr std::size_t kFreeMax = 64;
   static constexpr std::size_t kSparesMax = 32;
-  static constexpr std::size_t kSpareBytesMax = std::size_t{32} << 20;
+  static constexpr std::size_t kSpareBytesMax = std::size_t{16} << 20;
 
   BufferPool() = default;
   ~BufferPool();
