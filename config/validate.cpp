@@ -88,22 +88,37 @@ void check_coherence(const Configuration& configuration) {
        "another mode");
 }
 
-void check_write_behind(const Configuration& configuration) {
+// The first key that gives a durability for which `is` holds, as an error names it; empty: none does.
+template <typename Is>
+std::string durability_that(const Settings& settings, Is is) {
+  if (is(settings.write_behind.durability)) return "write_behind.durability";
+  const auto found = std::find_if(settings.namespaces.begin(), settings.namespaces.end(),
+                                  [&](const Namespace& own) { return own.durability && is(*own.durability); });
+  if (found == settings.namespaces.end()) return "";
+  return "namespaces[" + std::to_string(found - settings.namespaces.begin()) + "].durability";
+}
+
+void check_durability(const Configuration& configuration) {
   const Settings& settings = configuration.settings;
-  const WriteBehind& behind = settings.write_behind;
-  const auto any = [&](auto is) {
-    return is(behind.durability) || std::any_of(settings.namespaces.begin(), settings.namespaces.end(),
-                                                [&](const Namespace& own) { return own.durability && is(*own.durability); });
+  const auto refuse = [&](const std::string& path, const std::string& problem) {
+    fail(configuration, std::string_view(path).substr(0, path.find('[')), "", path + problem);
   };
-  if (!behind.enabled && any([](tiers::Durability level) { return level != tiers::Durability::kImmediate; })) {
-    fail(configuration, "write_behind.durability", "namespaces",
-         "durability: is not immediate, but write_behind.enabled is false; allowed: write_behind.enabled: true, or "
-         "immediate");
+  if (!settings.write_behind.enabled) {
+    const std::string path =
+        durability_that(settings, [](tiers::Durability level) { return level != tiers::Durability::kImmediate; });
+    if (path.empty()) return;
+    refuse(path, ": is not immediate, but write_behind.enabled is false; allowed: write_behind.enabled: true, or immediate");
   }
-  if (behind.log_dir.empty() && any([](tiers::Durability level) { return level == tiers::Durability::kDeferred; })) {
-    fail(configuration, "write_behind.durability", "namespaces",
-         "durability: is deferred, but write_behind.log_dir is not given; allowed: a directory there, or eventual");
-  }
+  if (!settings.write_behind.log_dir.empty()) return;
+  const std::string path =
+      durability_that(settings, [](tiers::Durability level) { return level == tiers::Durability::kDeferred; });
+  if (path.empty()) return;
+  refuse(path, ": is deferred, but write_behind.log_dir is not given; allowed: a directory there, or eventual");
+}
+
+void check_write_behind(const Configuration& configuration) {
+  check_durability(configuration);
+  const WriteBehind& behind = configuration.settings.write_behind;
   if (behind.log_max_bytes < 2 * behind.segment_bytes) {
     fail(configuration, "write_behind.log_max_bytes", "write_behind.segment_bytes",
          "write_behind.log_max_bytes: " + format_bytes(behind.log_max_bytes) +

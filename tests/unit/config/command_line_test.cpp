@@ -128,6 +128,18 @@ TEST_CASE("actions") {
   CHECK(action({"--config", "/does/not/exist", "--version"}) == Action::kVersion);
 }
 
+TEST_CASE("--wal-skip-damaged holds for one start, and is no key of a file") {
+  CHECK_FALSE(parsed({"--upstream=redis://h"}).settings.write_behind.skip_damaged);
+  const CommandLine result = parsed({"--wal-skip-damaged", "--upstream=redis://h"});
+  CHECK(result.action == Action::kRun);
+  CHECK(result.settings.write_behind.skip_damaged);
+  CHECK(result.origins.size() == 1);
+  CHECK(print_config(result.settings) == print_config(parsed({"--upstream=redis://h"}).settings));
+  CHECK_THAT(error_of({"--wal-skip-damaged=1"}), Equals("--wal-skip-damaged: takes no value; allowed: --wal-skip-damaged"));
+  CHECK_THAT(error_of({"--wal-skip-damaged", "true"}), StartsWith("\"true\": is not a flag"));
+  CHECK_THAT(error_of({"--set", "write_behind.skip_damaged=true"}), StartsWith("--set: unknown key"));
+}
+
 TEST_CASE("errors name the flag") {
   CHECK_THAT(error_of({"--frobnicate"}), StartsWith("--frobnicate: unknown flag; allowed: --config, --listen"));
   CHECK_THAT(error_of({"--frobnicate=1"}), StartsWith("--frobnicate: unknown flag"));
@@ -169,7 +181,7 @@ TEST_CASE("no arguments at all, not even a name, is no crash") {
 
 TEST_CASE("the help names every flag") {
   for (const char* flag : {"--config FILE", "--listen", "--upstream URL", "--admin HOST:PORT", "--set dotted.key=value",
-                           "--check-config", "--print-config", "--version", "--help"}) {
+                           "--wal-skip-damaged", "--check-config", "--print-config", "--version", "--help"}) {
     CHECK_THAT(help_text(), Contains(flag));
   }
 }

@@ -75,6 +75,31 @@ TEST_CASE("a wrong value names the variable, the key and what is allowed") {
              StartsWith("NEARCACHED_METRICS__LABELS: metrics.labels: label a is given twice"));
 }
 
+TEST_CASE("variables of write-behind reach its settings, each its own") {
+  const WriteBehind behind =
+      applied({"NEARCACHED_WRITE_BEHIND__ENABLED=true", "NEARCACHED_WRITE_BEHIND__DURABILITY=deferred",
+               "NEARCACHED_WRITE_BEHIND__PRIORITY=low", "NEARCACHED_WRITE_BEHIND__LOG_DIR=/l",
+               "NEARCACHED_WRITE_BEHIND__SEGMENT_BYTES=8KB", "NEARCACHED_WRITE_BEHIND__LOG_MAX_BYTES=1MB",
+               "NEARCACHED_WRITE_BEHIND__BATCH_RECORDS=11", "NEARCACHED_WRITE_BEHIND__BATCH_INTERVAL=12ms",
+               "NEARCACHED_WRITE_BEHIND__IN_FLIGHT=13", "NEARCACHED_WRITE_BEHIND__MAX_RECORDS=14",
+               "NEARCACHED_WRITE_BEHIND__MAX_BYTES=128KB", "NEARCACHED_WRITE_BEHIND__MAX_AGE=16s",
+               "NEARCACHED_WRITE_BEHIND__MAX_REPLAY_AGE=0s"})
+          .settings.write_behind;
+  CHECK(behind.enabled);
+  CHECK(behind.durability == tiers::Durability::kDeferred);
+  CHECK(behind.priority == tiers::write_behind::Priority::kLow);
+  CHECK(behind.log_dir == "/l");
+  CHECK(behind.segment_bytes == 8192);
+  CHECK(behind.log_max_bytes == 1 << 20);
+  CHECK(behind.batch_records == 11);
+  CHECK(behind.batch_interval == milliseconds{12});
+  CHECK(behind.in_flight == 13);
+  CHECK(behind.max_records == 14);
+  CHECK(behind.max_bytes == 128 << 10);
+  CHECK(behind.max_age == milliseconds{16'000});
+  CHECK(behind.max_replay_age == milliseconds{0});
+}
+
 TEST_CASE("wrong namespaces name the variable, the entry and what is allowed, and no line") {
   CHECK_THAT(error_of({"NEARCACHED_NAMESPACES=\n- prefix: a\n  l1_ttl: 5\n"}),
              StartsWith("NEARCACHED_NAMESPACES: namespaces[0].l1_ttl: \"5\" has no unit; allowed: a number with its unit"));

@@ -42,6 +42,8 @@ namespaces:
     compression: zstd
     compression_min_bytes: 2KB
     compression_dictionary: true
+    durability: deferred
+    write_priority: low
   - { prefix: "lock:", consistency: strict }
   - { "prefix": "x" }
 )");
@@ -54,6 +56,8 @@ namespaces:
   CHECK(namespaces[0].compression == tiers::l1::Compression::kZstd);
   CHECK(namespaces[0].compression_min_bytes == 2048);
   CHECK(namespaces[0].compression_dictionary == true);
+  CHECK(namespaces[0].durability == tiers::Durability::kDeferred);
+  CHECK(namespaces[0].write_priority == tiers::write_behind::Priority::kLow);
   CHECK(namespaces[1].prefix == "lock:");
   CHECK(namespaces[1].consistency == Consistency::kStrict);
   CHECK_FALSE(namespaces[1].max_staleness);
@@ -62,6 +66,8 @@ namespaces:
   CHECK_FALSE(namespaces[1].compression);
   CHECK_FALSE(namespaces[1].compression_min_bytes);
   CHECK_FALSE(namespaces[1].compression_dictionary);
+  CHECK_FALSE(namespaces[1].durability);
+  CHECK_FALSE(namespaces[1].write_priority);
   CHECK_FALSE(namespaces[2].consistency);
 }
 
@@ -128,6 +134,8 @@ TEST_CASE("in a namespace both ends of each range are allowed, one step beyond i
       {"compression", {"none", "lz4", "zstd"}, {"", "gzip", "ZSTD", "true", "0"}},
       {"compression_min_bytes", {"64", "1MB", "1048576"}, {"63", "0", "1048577", "2MB", "auto", "-1"}},
       {"compression_dictionary", {"true", "false"}, {"", "on", "1"}},
+      {"durability", {"immediate", "deferred", "eventual"}, {"", "Deferred", "none", "1"}},
+      {"write_priority", {"high", "normal", "low"}, {"", "urgent", "HIGH", "0"}},
       {"consistency", {"strict", "stale_ok"}, {"", "Strict", "stale", "0"}},
   };
   for (const Case& row : cases) {
@@ -216,6 +224,8 @@ TEST_CASE("what is printed reads back the same, whatever bytes a prefix has") {
   settings.namespaces[1].max_staleness = milliseconds{1500};
   settings.namespaces[2].max_stale = milliseconds{604'800'000};
   settings.namespaces[3].l1_ttl = milliseconds{1};
+  settings.namespaces[4].durability = tiers::Durability::kEventual;
+  settings.namespaces[5].write_priority = tiers::write_behind::Priority::kHigh;
   settings.upstream.url.endpoints = {{"h", 1}};
   const std::string printed = print_config(settings);
   Configuration again;
@@ -226,6 +236,8 @@ TEST_CASE("what is printed reads back the same, whatever bytes a prefix has") {
   CHECK(again.settings.namespaces[1].max_staleness == milliseconds{1500});
   CHECK(again.settings.namespaces[2].max_stale == milliseconds{604'800'000});
   CHECK(again.settings.namespaces[3].l1_ttl == milliseconds{1});
+  CHECK(again.settings.namespaces[4].durability == tiers::Durability::kEventual);
+  CHECK(again.settings.namespaces[5].write_priority == tiers::write_behind::Priority::kHigh);
   CHECK(print_config(again.settings) == printed);
 }
 

@@ -87,6 +87,28 @@ namespaces:
   }
 }
 
+TEST_CASE(
+    "writes are answered by the upstream unless something else is asked for, and a namespace differs in what it gives") {
+  using tiers::Durability;
+  using tiers::write_behind::Priority;
+  const auto check_writes = [](const Policy& policy, Durability durability, Priority priority) {
+    CHECK(policy.durability == durability);
+    CHECK(policy.priority == priority);
+  };
+  check_writes(policies_of("").of("a"), Durability::kImmediate, Priority::kNormal);
+  const Policies policies = policies_of(R"(
+write_behind: { enabled: true, log_dir: /l, durability: eventual, priority: low }
+namespaces:
+  - { prefix: "s:", durability: deferred }
+  - { prefix: "s:now:", durability: immediate, write_priority: high }
+  - { prefix: "n:", write_priority: normal }
+)");
+  check_writes(policies.of("a"), Durability::kEventual, Priority::kLow);
+  check_writes(policies.of("s:a"), Durability::kDeferred, Priority::kLow);
+  check_writes(policies.of("s:now:a"), Durability::kImmediate, Priority::kHigh);
+  check_writes(policies.of("n:a"), Durability::kEventual, Priority::kNormal);
+}
+
 TEST_CASE("defaults that come later, or from elsewhere, are those that hold") {
   Configuration configuration;
   load_text(configuration, "namespaces: [{prefix: a}]\ncoherence: { max_staleness: 3s }\n", "n.yaml");

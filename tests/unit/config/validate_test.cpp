@@ -118,6 +118,29 @@ TEST_CASE("what is deferred needs write-behind and a log") {
              StartsWith("n.yaml:2: write_behind.in_flight: 99 is less than write_behind.batch_records, 100"));
 }
 
+TEST_CASE("a durability that can't be had is reported with its key and place, whatever else is given") {
+  const std::string namespaces = "namespaces: [ { prefix: a }, { prefix: b, durability: deferred } ]\n";
+  CHECK_THAT(error_of("write_behind: { durability: immediate }\n" + namespaces),
+             Equals("n.yaml:3: namespaces[1].durability: is not immediate, but write_behind.enabled is false; allowed: "
+                    "write_behind.enabled: true, or immediate"));
+  CHECK_THAT(error_of("write_behind: { enabled: true, durability: eventual }\n" + namespaces),
+             Equals("n.yaml:3: namespaces[1].durability: is deferred, but write_behind.log_dir is not given; allowed: a "
+                    "directory there, or eventual"));
+  CHECK_THAT(error_of(namespaces + "write_behind:\n  enabled: true\n  durability: deferred\n"),
+             StartsWith("n.yaml:5: write_behind.durability: is deferred, but write_behind.log_dir is not given"));
+}
+
+TEST_CASE("write-behind may be on with nothing deferred, and exactly at the limits between its keys") {
+  CHECK(error_of("write_behind: { enabled: true }").empty());
+  CHECK(error_of("write_behind: { segment_bytes: 1MB, log_max_bytes: 2MB }").empty());
+  CHECK_FALSE(error_of("write_behind: { segment_bytes: 1MB, log_max_bytes: 2097151 }").empty());
+  CHECK(error_of("write_behind: { batch_records: 7, in_flight: 7 }").empty());
+  CHECK_THAT(error_of("write_behind: { batch_records: 1001 }"),
+             StartsWith("n.yaml:2: write_behind.in_flight: 1000 is less than write_behind.batch_records, 1001"));
+  CHECK_THAT(error_of("write_behind: { segment_bytes: 1GB }"),
+             StartsWith("n.yaml:2: write_behind.log_max_bytes: 1GB is less than two of write_behind.segment_bytes, 1GB"));
+}
+
 TEST_CASE("clients and admin have addresses of their own") {
   CHECK_THAT(error_of("listen: [ 'a:1', '[::1]:9180' ]\nadmin:\n  listen: '[::1]:9180'\n"),
              Equals("n.yaml:4: admin.listen: \"[::1]:9180\" is in listen too; allowed: an address of its own, or off"));
