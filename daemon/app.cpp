@@ -147,7 +147,8 @@ App::App(const config::Settings& settings, const config::ContainerLimits& limits
       started_us_(tiers::io::boot_us()),
       started_unix_ms_(unix_ms()),
       bus_publisher_(random_id()),
-      write_behind_(make_write_behind(settings_)),
+      dead_letters_(settings_.write_behind.log_dir),
+      write_behind_(make_write_behind(settings_, dead_letters_)),
       cache_(cache_options(settings_, write_behind_.get())),
       identities_(settings_.limits.identities, config::resolved_credentials(settings_.upstream),
                   settings_.upstream.url.database) {
@@ -222,7 +223,9 @@ WorkerOptions App::worker_options() {
     options.bus = bus;
     options.bus_epochs = &bus_epochs_;
   }
-  options.on_dead_letter = [this](const tiers::DeadLetter& letter) { on_dead_letter(letter); };
+  options.on_dead_letter = [this](const tiers::write_behind::WriteQueue::Flight& flight, std::string_view error) {
+    return dead_letters_.add({flight.database, flight.key, flight.write.get(), flight.sequence, error});
+  };
   options.fills.on_own_view = [this](const tiers::upstream::Endpoint& node, std::uint16_t lowest, std::int64_t asked_us) {
     bus_views_.note(node, lowest, asked_us);
   };

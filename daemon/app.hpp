@@ -11,6 +11,7 @@
 #include "config/settings.hpp"
 #include "daemon/admin_server.hpp"
 #include "daemon/certificates.hpp"
+#include "daemon/dead_letters.hpp"
 #include "daemon/listener.hpp"
 #include "daemon/shared.hpp"
 #include "daemon/worker.hpp"
@@ -19,7 +20,8 @@
 namespace nearcached::daemon {
 
 // Nothing if write_behind.enabled is false.
-[[nodiscard]] std::unique_ptr<tiers::WriteBehind> make_write_behind(const config::Settings& settings);
+[[nodiscard]] std::unique_ptr<tiers::WriteBehind> make_write_behind(const config::Settings& settings,
+                                                                    const DeadLetters& letters);
 
 // Members are declared in the order of construction: what is shared, the control plane, the workers, the admin server, the
 // listeners. Stopping is the reverse, and says why:
@@ -45,7 +47,6 @@ class App {
   [[nodiscard]] WorkerOptions worker_options();
   // app_write_behind.cpp. Throws std::runtime_error if the log can't be opened.
   void open_write_behind();
-  void on_dead_letter(const tiers::DeadLetter& letter);
   // True: nothing waits to be flushed.
   [[nodiscard]] bool flush_write_behind();
   void close_write_behind();
@@ -73,6 +74,7 @@ class App {
   std::atomic<std::uint32_t> bus_epochs_{0};
   tiers::coherence::BusViews bus_views_;
   tiers::io::Resolver resolver_;
+  const DeadLetters dead_letters_;
   std::unique_ptr<tiers::WriteBehind> write_behind_;  // none: nothing is deferred
   std::uint64_t replayed_ = 0;                        // records that the log held at the start
   tiers::NearCache cache_;

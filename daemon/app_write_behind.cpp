@@ -1,16 +1,10 @@
 // Write-behind as a part of the process: its start, its end, what the log has to say.
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <chrono>
-#include <cstring>
 #include <stdexcept>
 
 #include "daemon/app.hpp"
+#include "daemon/dead_letters.hpp"
 #include "daemon/log.hpp"
-#include "daemon/text_escape.hpp"
 #include "tiers/io/clock.hpp"
 
 namespace nearcached::daemon {
@@ -20,35 +14,20 @@ using tiers::write_behind::RecoveryReport;
 
 namespace {
 
-std::int64_t wall_ms() {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
-}
-
-std::string hex(std::string_view bytes) {
-  constexpr std::string_view kDigits = "0123456789abcdef";
-  std::string text;
-  text.reserve(bytes.size() * 2);
-  for (const char c : bytes) {
-    text += kDigits[static_cast<unsigned char>(c) >> 4];
-    text += kDigits[static_cast<unsigned char>(c) & 15];
-  }
-  return text;
-}
-
-// Empty, or what went wrong.
-std::string append_durably(const std::string& path, std::string_view text) {
-  const int file = open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
-  if (file < 0) return std::strerror(errno);
-  const bool done = write(file, text.data(), text.size()) == static_cast<ssize_t>(text.size()) && fdatasync(file) == 0;
-  const std::string problem = done ? "" : std::strerror(errno);
-  close(file);
-  return problem;
+// As if it had been refused.
+void bury(const DeadLetters& letters, const tiers::write_behind::RecoveredRecord& found) {
+  using tiers::write_behind::Write;
+  const bool set = found.record.kind == tiers::write_behind::RecordKind::kSet;
+  const Write write{set ? Write::Kind::kSet : Write::Kind::kDelete, std::string(found.record.value),
+                    found.record.expires_at_ms};
+  const DeadLetter letter{found.record.database, found.record.key, &write, found.sequence,
+                          "older than write_behind.max_replay_age"};
+  if (!letters.add(letter)) throw std::runtime_error("write_behind.log_dir: dead letters can't be written down");
 }
 
 }  // namespace
 
-std::unique_ptr<tiers::WriteBehind> make_write_behind(const config::Settings& settings) {
+std::unique_ptr<tiers::WriteBehind> make_write_behind(const config::Settings& settings, const DeadLetters& letters) {
   const config::WriteBehind& from = settings.write_behind;
   if (!from.enabled) return nullptr;
   tiers::WriteBehindOptions options;
@@ -63,9 +42,7 @@ std::unique_ptr<tiers::WriteBehind> make_write_behind(const config::Settings& se
   options.log.bytes_max = from.log_max_bytes;
   options.skip_damaged = from.skip_damaged;
   options.max_replay_age_ms = from.max_replay_age.count();
-  options.on_too_old = [](const tiers::write_behind::RecoveredRecord& found) {
-    log::error("write_behind_too_old", {{"key", found.record.key}, {"sequence", found.sequence}});
-  };
+  options.on_too_old = [&letters](const tiers::write_behind::RecoveredRecord& found) { bury(letters, found); };
   options.log.on_state = [](LogState state, const std::string& text) {
     if (state == LogState::kFailed) {
       log::error("write_behind_log_failed", {{"reason", text}, {"meaning", "writes go through to the upstream"}});
@@ -80,6 +57,7 @@ void App::open_write_behind() {
   write_behind_->on_safe([this](std::uint64_t sequence) {
     for (const auto& worker : workers_) worker->tell_safe(sequence);
   });
+  write_behind_->queue().on_urgent([this](std::uint16_t node) { workers_[node % workers_.size()]->flush_soon(); });
   const RecoveryReport report = write_behind_->open(tiers::io::boot_us());
   if (!report.ok()) throw std::runtime_error("write_behind.log_dir: " + report.error);
   if (!write_behind_->has_log()) return;
@@ -89,27 +67,6 @@ void App::open_write_behind() {
                                       {"superseded", report.superseded},
                                       {"torn_tail_bytes", report.tail_bytes},
                                       {"skipped_bytes", report.skipped_bytes}});
-}
-
-// Written down before it is given up: one line of JSON each, in the log's directory. Key and value in hexadecimal, since
-// they are bytes.
-void App::on_dead_letter(const tiers::DeadLetter& letter) {
-  const tiers::write_behind::Write& write = *letter.write;
-  const bool gone = write.kind == tiers::write_behind::Write::Kind::kDelete;
-  if (!settings_.write_behind.log_dir.empty()) {
-    std::string line =
-        "{\"time_ms\": " + std::to_string(wall_ms()) + ", \"database\": " + std::to_string(letter.database) + ", \"key\": ";
-    append_json_string(line, letter.key);
-    line += ", \"key_hex\": \"" + hex(letter.key) + "\", \"kind\": \"" + (gone ? "delete" : "set") +
-            "\", \"value_hex\": \"" + hex(write.value) + "\", \"expires_at_ms\": " + std::to_string(write.expires_at_ms) +
-            ", \"sequence\": " + std::to_string(letter.sequence) + ", \"error\": ";
-    append_json_string(line, letter.error);
-    const std::string path = settings_.write_behind.log_dir + "/dead-letters.log";
-    const std::string problem = append_durably(path, line + "}\n");
-    if (!problem.empty()) log::error("write_behind_dead_letter_lost", {{"file", path}, {"reason", problem}});
-  }
-  log::error("write_behind_dead_letter",
-             {{"database", letter.database}, {"key", letter.key}, {"sequence", letter.sequence}, {"error", letter.error}});
 }
 
 WriteBehindRow App::write_behind_row() const {

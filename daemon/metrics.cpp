@@ -80,6 +80,23 @@ class FamilyList {
     families_.back().metric.push_back(std::move(metric));
   }
 
+  // Of `count` things in groups, by their number in a group.
+  void sizes(std::string name, std::string help, const tiers::write_behind::SizeHistogram& groups, std::uint64_t count) {
+    open(std::move(name), std::move(help), MetricType::Histogram);
+    ClientMetric metric;
+    metric.label = with_constant({});
+    std::uint64_t cumulative = 0;
+    for (std::size_t i = 0; i < groups.size(); ++i) {
+      cumulative += groups[i];
+      const bool last = i + 1 == groups.size();
+      const double bound = last ? std::numeric_limits<double>::infinity() : static_cast<double>((1u << i) - 1);
+      metric.histogram.bucket.push_back({cumulative, bound});
+    }
+    metric.histogram.sample_count = cumulative;
+    metric.histogram.sample_sum = static_cast<double>(count);
+    families_.back().metric.push_back(std::move(metric));
+  }
+
   [[nodiscard]] std::vector<MetricFamily> take() { return std::move(families_); }
 
  private:
@@ -168,13 +185,24 @@ void add_write_behind(FamilyList& out, const StatsSnapshot& s) {
   out.counter("nearcached_write_behind_retries_total", "Writes sent again.").sample(row.queue.retries);
   out.counter("nearcached_write_behind_dead_letters_total", "Writes that the upstream refused for good.")
       .sample(row.queue.dead);
+  out.counter("nearcached_write_behind_dropped_total",
+              "Accepted writes that are neither waiting, nor replaced, nor upstream, nor a dead letter: 0, or a defect.")
+      .sample(static_cast<double>(row.queue.dropped()));
+  out.counter("nearcached_write_behind_full_total", "Writes that found the queue full: they waited, or went through.")
+      .sample(row.queue.full);
+  out.counter("nearcached_write_behind_log_full_total", "Records that found the log full: the same.")
+      .sample(row.log.refused_full);
+  out.counter("nearcached_write_behind_reads_total", "Reads answered from a write that was not upstream yet.")
+      .sample(s.totals.pending_reads);
+  out.sizes("nearcached_write_behind_batch_records", "Writes that left for a node together.", row.queue.batches,
+            row.queue.sent);
   out.counter("nearcached_write_behind_replayed_total", "Writes that the start found in the log.").sample(row.replayed);
   out.histogram("nearcached_write_behind_flush_seconds", "From sending a write to the upstream to its answer.",
                 s.totals.flush_latency);
   out.gauge("nearcached_write_behind_log_bytes", "Bytes of the log's files, preallocation included.").sample(row.log.bytes);
   out.gauge("nearcached_write_behind_log_segments", "The log's files.").sample(row.log.segments);
-  out.counter("nearcached_write_behind_log_groups_total", "Groups of records that were made durable together.")
-      .sample(row.log.groups);
+  out.sizes("nearcached_write_behind_log_group_records", "Records that were made durable together.", row.log.group_records,
+            row.log.records);
   out.counter("nearcached_write_behind_log_failures_total", "Writes and syncs of the log that failed.")
       .sample(row.log.failures);
   out.histogram("nearcached_write_behind_log_sync_seconds", "fdatasync of a group.", row.log.sync_latency);

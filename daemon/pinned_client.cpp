@@ -62,6 +62,15 @@ PinnedClient::~PinnedClient() {
   release_subscriptions();
 }
 
+bool PinnedClient::awaits_reply() const {
+  return std::any_of(connections_.begin(), connections_.end(),
+                     [](const Connection& connection) { return !connection->idle(); });
+}
+
+bool PinnedClient::at_ease() const {
+  return !busy_ && !transaction_ && !tracking_ && !blocked_ && !subscribed() && !awaits_reply();
+}
+
 PinnedClient::Taken PinnedClient::wait_until_empty() {
   session_.stall_ = Session::Stall::kUntilEmpty;
   return Taken::kNotNow;
@@ -78,12 +87,8 @@ PinnedClient::Taken PinnedClient::dispatch(const Command& command, const Args& a
     if (const Taken taken = pass_through(command, args, raw); taken != Taken::kNotMine) return taken;
   }
   if (queueing()) return queue(command, args, raw);
-  if (!protocol::needs_own_connection(command, args)) {
-    // Behind WATCH and the like, on another connection.
-    const bool ours = find_if(connections_.begin(), connections_.end(),
-                              [](const Connection& connection) { return !connection->idle(); }) != connections_.end();
-    return ours ? wait_until_empty() : Taken::kNotMine;
-  }
+  // Behind WATCH and the like, on another connection.
+  if (!protocol::needs_own_connection(command, args)) return awaits_reply() ? wait_until_empty() : Taken::kNotMine;
   if (!command.arity_fits(args.size())) {
     return name == "exec" ? abort_exec("wrong number of arguments for 'exec' command") : Taken::kNotMine;
   }

@@ -75,6 +75,8 @@ class PinnedClient final : public tiers::upstream::PinnedOwner {
   [[nodiscard]] bool blocked() const { return blocked_; }
   // A command behind MULTI that is not queued: EXEC will abort.
   void refuse_queued(std::string_view error);
+  // Nothing of what it is made for is under way: the client is like any other.
+  [[nodiscard]] bool at_ease() const;
   [[nodiscard]] bool queueing() const { return (transaction_ && transaction_->queueing) || (tracking_ && tracking_->multi); }
   [[nodiscard]] std::size_t watching() const { return transaction_ ? transaction_->watched : 0; }
   [[nodiscard]] std::size_t channels() const { return subscriptions_ ? subscriptions_->names[kChannels].size() : 0; }
@@ -150,6 +152,7 @@ class PinnedClient final : public tiers::upstream::PinnedOwner {
 
   // pinned_client.cpp
   [[nodiscard]] Taken wait_until_empty();
+  [[nodiscard]] bool awaits_reply() const;
   // A connection to that node. kNotYet: the session is called again. kFailed: the client has been told.
   // `besides_watch`: another one than that which watches keys.
   [[nodiscard]] Have have(const tiers::upstream::Endpoint& node, tiers::upstream::PinnedConnection*& connection,

@@ -133,6 +133,7 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
     Way way = Way::kForwarded;
     tiers::insight::MissReason reason = tiers::insight::MissReason::kAbsent;
     bool stale = false;
+    bool pending = false;  // the value of a deferred write
   };
   enum class Stall : std::uint8_t {
     kNone,
@@ -224,8 +225,20 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   static constexpr std::uint64_t kStalled = ~std::uint64_t{0};  // no place: the command itself waits
   [[nodiscard]] Behind behind(const Command& command, const Args& args);
   [[nodiscard]] bool may_defer() const;
+  [[nodiscard]] bool own_is_under_way(std::string_view key);
   [[nodiscard]] Behind defer(const Command& command, const Args& args);
+  [[nodiscard]] Behind defer_dependent(const Command& command, const Args& args);
+  // Whether L1 says that there is such a key; nothing if it does not say.
+  [[nodiscard]] std::optional<bool> exists_in_l1(std::string_view key, const tiers::Policy& policy) const;
+  [[nodiscard]] tiers::write_behind::WriteQueue::PutResult put_off(std::string_view key,
+                                                                   const tiers::write_behind::WritePtr& write,
+                                                                   std::optional<std::uint64_t> follows);
+  [[nodiscard]] Behind wait_for_room();
   [[nodiscard]] Behind answer_pending(const Command& command, const Args& args);
+  [[nodiscard]] std::uint64_t safe_after(std::string_view key,
+                                         const tiers::write_behind::WriteQueue::Pending& pending) const;
+  // One key of an MGET; the value lies in worker_.unpacked().
+  [[nodiscard]] Behind take_pending(std::string_view key, KeyRead& read);
   void answer_when_safe(std::uint64_t sequence, std::string reply);
   [[nodiscard]] Behind wait_for_flush(const Command& command, const Args& args, bool all);
   [[nodiscard]] bool near_flush(const Args& args);
@@ -244,6 +257,8 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
 
   // session_reads.cpp: answered by L1, or filled for it. False as above.
   [[nodiscard]] bool read_cached(const Command& command, const Args& args, std::string_view raw);
+  // It is an MGET that read_many() may answer.
+  [[nodiscard]] bool reads_by_key(const Command& command, const Args& args) const;
   [[nodiscard]] bool read_many(const Command& command, const Args& args, std::string_view raw);
   [[nodiscard]] bool look_up_one(std::string_view key, KeyRead& read);
   void read_missing(const Command& command, const Args& args, const std::vector<KeyRead>& reads, std::size_t hits,
@@ -345,9 +360,10 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   std::int64_t heard_us_ = 0;                 // when the client was last told something that did not come from L1
 
   Stall stall_ = Stall::kNone;
-  std::uint32_t outside_ = 0;   // answers awaited from outside the data path
-  std::uint32_t awaited_ = 0;   // of these: of write-behind
-  bool flush_awaited_ = false;  // what the command at hand concerns has been flushed
+  std::uint32_t outside_ = 0;       // answers awaited from outside the data path
+  std::uint32_t awaited_ = 0;       // of these: of write-behind
+  bool flush_awaited_ = false;      // what the command at hand concerns has been flushed
+  std::int64_t full_since_us_ = 0;  // the queue, for this client; 0: it is not
   // Of WAIT: primaries of the topology of that version, one bit each. All are meant once the topology changed, or there are
   // more.
   std::uint64_t written_ = 0;

@@ -17,7 +17,10 @@ using protocol::Handling;
 using tiers::Durability;
 using tiers::Policy;
 using tiers::write_behind::DeferrableWrite;
+using tiers::write_behind::KnownKey;
+using tiers::write_behind::Priority;
 using tiers::write_behind::QueueKey;
+using tiers::write_behind::WritePtr;
 using tiers::write_behind::WriteQueue;
 
 namespace {
@@ -44,7 +47,9 @@ Session::Behind Session::behind(const Command& command, const Args& args) {
   if (!protocol::extract_keys(command, args, positions)) positions.clear();
   const bool all = concerns_all(command, !positions.empty());
   if (!all && positions.empty()) return Behind::kNotMine;
-  if (!pinned_ && !all) {
+  const bool at_ease = !pinned_ || pinned_->at_ease();
+  if (at_ease && !all && may_defer()) {
+    if (reads_by_key(command, args)) return Behind::kNotMine;  // take_pending()
     const Behind done = protocol::may_write(command) ? defer(command, args) : answer_pending(command, args);
     if (done == Behind::kTaken) flush_awaited_ = false;
     if (done != Behind::kNotMine) return done;
@@ -55,8 +60,17 @@ Session::Behind Session::behind(const Command& command, const Args& args) {
 // After a restart nobody but the configured user has a password.
 bool Session::may_defer() const { return identity_->credentials == shared_.identities.configured()->credentials; }
 
+// An earlier command of this client must neither come behind what it is told or writes now, nor see it.
+bool Session::own_is_under_way(std::string_view key) {
+  if (forwarded_.empty() && filling_.empty()) return false;
+  const std::uint64_t hash = tiers::l1::hash_key(key);
+  if (!forwarded_.contains(hash) && !filling_.contains(hash)) return false;
+  stall_ = Stall::kUntilEmpty;
+  return true;
+}
+
 Session::Behind Session::defer(const Command& command, const Args& args) {
-  if (!may_defer()) return Behind::kNotMine;
+  if (tiers::write_behind::depends_on_key(command.name, args)) return defer_dependent(command, args);
   const std::vector<DeferrableWrite> writes = tiers::write_behind::deferrable_writes(command.name, args, unix_ms());
   bool durable = false;
   for (const DeferrableWrite& one : writes) {
@@ -65,45 +79,117 @@ Session::Behind Session::defer(const Command& command, const Args& args) {
     durable |= durability == Durability::kDeferred;
   }
   if (writes.empty()) return Behind::kNotMine;
-  // An earlier direct write of the key must not come behind this one.
   for (const DeferrableWrite& one : writes) {
-    if (forwarded_.empty() || !forwarded_.contains(tiers::l1::hash_key(one.key))) continue;
-    stall_ = Stall::kUntilEmpty;
-    return Behind::kNotNow;
+    if (own_is_under_way(one.key)) return Behind::kNotNow;
   }
   std::uint64_t sequence = 0;
   for (const DeferrableWrite& one : writes) {
-    const std::uint16_t owner = worker_.router().topology()->owner[slot_of(one.key)];
-    const std::uint16_t node = owner == tiers::upstream::Topology::kNoNode ? std::uint16_t{0} : owner;
-    const auto put = shared_.write_behind->put({identity_->database, one.key}, node,
-                                               shared_.cache.policies().of(one.key).priority, one.write, now_us_);
+    const WriteQueue::PutResult put = put_off(one.key, one.write, std::nullopt);
+    if (put.put == WriteQueue::Put::kFull) return wait_for_room();
     // What was put before it is flushed ahead of the whole command.
     if (put.put != WriteQueue::Put::kAccepted) return Behind::kNotMine;
-    // It counts as dirty by now: no fill will be kept. What was kept before goes.
-    shared_.cache.on_read_past(tiers::l1::hash_key(one.key));
     sequence = put.sequence;
   }
-  if (durable) {
-    answer_when_safe(sequence, "+OK\r\n");
-  } else {
-    answer([](auto& out) { protocol::append_simple(out, "OK"); });
-  }
+  answer_when_safe(durable ? sequence : 0, "+OK\r\n");
   return Behind::kTaken;
+}
+
+Session::Behind Session::defer_dependent(const Command& command, const Args& args) {
+  const std::string_view key = args[1];
+  const Policy& policy = shared_.cache.policies().of(key);
+  if (policy.durability == Durability::kImmediate) return Behind::kNotMine;
+  if (own_is_under_way(key)) return Behind::kNotNow;
+  for (;;) {
+    const std::int64_t now_ms = unix_ms();
+    const auto pending = shared_.write_behind->queue().find({identity_->database, key});
+    const auto cached = pending ? std::nullopt : exists_in_l1(key, policy);
+    if (!pending && !cached) return Behind::kNotMine;
+    const KnownKey known{pending ? pending->write.get() : nullptr, pending ? pending->write->there(now_ms) : *cached};
+    const auto change = tiers::write_behind::dependent_write(command.name, args, known, now_ms);
+    if (!change) return Behind::kNotMine;
+    std::uint64_t sequence = pending ? pending->sequence : 0;
+    if (change->write) {
+      const WriteQueue::PutResult put = put_off(key, change->write, sequence);
+      if (put.put == WriteQueue::Put::kChanged) continue;  // by another client, at this very moment
+      if (put.put == WriteQueue::Put::kFull) return wait_for_room();
+      if (put.put != WriteQueue::Put::kAccepted) return Behind::kNotMine;
+      sequence = put.sequence;
+    }
+    const std::string reply = change->number ? ":" + std::to_string(*change->number) + "\r\n" : "+OK\r\n";
+    answer_when_safe(policy.durability == Durability::kDeferred ? sequence : 0, reply);
+    return Behind::kTaken;
+  }
+}
+
+std::optional<bool> Session::exists_in_l1(std::string_view key, const Policy& policy) const {
+  if (!shared_.cache.enabled() || policy.consistency == tiers::Consistency::kStrict) return std::nullopt;
+  const auto found = shared_.cache.find({tiers::l1::hash_key(key), identity_->id, key}, {}, policy, heard_us_, now_us_);
+  if (!found.reply || found.stale) return std::nullopt;
+  return found.reply->packed || found.reply->bytes != "_\r\n";
+}
+
+WriteQueue::PutResult Session::put_off(std::string_view key, const WritePtr& write, std::optional<std::uint64_t> follows) {
+  const std::uint16_t slot = slot_of(key);
+  const std::uint16_t owner = worker_.router().topology()->owner[slot];
+  const std::uint16_t node = owner == tiers::upstream::Topology::kNoNode ? std::uint16_t{0} : owner;
+  const Priority priority = shared_.cache.policies().of(key).priority;
+  const auto put = shared_.write_behind->put({{identity_->database, key}, node, priority, write, follows}, now_us_);
+  if (put.put != WriteQueue::Put::kAccepted) return put;
+  // It counts as dirty by now: no fill will be kept. What was kept before goes.
+  shared_.cache.on_read_past(tiers::l1::hash_key(key));
+  note_written(slot);
+  full_since_us_ = 0;
+  return put;
+}
+
+// Backpressure first: what waits leaves at once, and makes room. Who has waited in vain goes through until there is room.
+Session::Behind Session::wait_for_room() {
+  constexpr std::int64_t kRoomUs = 100'000;
+  if (full_since_us_ == 0) full_since_us_ = now_us_;
+  if (now_us_ - full_since_us_ >= kRoomUs) return Behind::kNotMine;
+  stall_ = Stall::kCongested;  // asks again at the next tick
+  worker_.remember_congested(*this);
+  return Behind::kNotNow;
 }
 
 Session::Behind Session::answer_pending(const Command& command, const Args& args) {
   const std::vector<std::uint32_t>& positions = worker_.positions();
-  if (positions.size() != 1 || !may_defer()) return Behind::kNotMine;
+  if (positions.size() != 1) return Behind::kNotMine;
   const std::string_view key = args[positions[0]];
   const auto pending = shared_.write_behind->queue().find({identity_->database, key});
   if (!pending) return Behind::kNotMine;
+  if (own_is_under_way(key)) return Behind::kNotNow;
   std::string reply;
   if (!tiers::write_behind::append_pending_reply(reply, command.name, args, *pending->write, unix_ms(), version_)) {
     return Behind::kNotMine;
   }
-  // Nobody is told what a crash may take back.
-  const bool durable = shared_.cache.policies().of(key).durability == Durability::kDeferred;
-  answer_when_safe(durable ? pending->sequence : 0, std::move(reply));
+  worker_.counters().pending_reads.add();
+  answer_when_safe(safe_after(key, *pending), std::move(reply));
+  return Behind::kTaken;
+}
+
+// Nobody is told what a crash may take back.
+std::uint64_t Session::safe_after(std::string_view key, const WriteQueue::Pending& pending) const {
+  return shared_.cache.policies().of(key).durability == Durability::kDeferred ? pending.sequence : 0;
+}
+
+Session::Behind Session::take_pending(std::string_view key, KeyRead& read) {
+  if (shared_.write_behind == nullptr || !may_defer()) return Behind::kNotMine;
+  const auto pending = shared_.write_behind->queue().find({identity_->database, key});
+  if (!pending) return Behind::kNotMine;
+  if (own_is_under_way(key)) return Behind::kNotNow;
+  if (const std::uint64_t sequence = safe_after(key, *pending); sequence > shared_.write_behind->safe_sequence()) {
+    begin_wait(1);
+    worker_.await_safe(sequence, *this, kStalled);
+    return Behind::kNotNow;
+  }
+  std::string& unpacked = worker_.unpacked();
+  read.unpacked_at = unpacked.size();
+  static_cast<void>(
+      tiers::write_behind::append_pending_reply(unpacked, "get", {"get", key}, *pending->write, unix_ms(), version_));
+  read.unpacked = unpacked.size() - read.unpacked_at;
+  read.way = KeyRead::Way::kHit;
+  read.pending = true;
   return Behind::kTaken;
 }
 

@@ -378,8 +378,7 @@ bool Session::forward(const Command& command, const Args& args, std::string_view
 bool Session::split(const Command& command, const Args& args, std::string_view raw) {
   if (pinned_ && pinned_->past_l1()) return forward_parts(command, args, raw);
   if (shared_.cache.enabled() && protocol::cacheable(command, args)) return read_cached(command, args, raw);
-  const bool readable = command.merge == Merge::kByKey && shared_.cache.enabled() && args.size() <= kPartsMax;
-  return readable ? read_many(command, args, raw) : forward_parts(command, args, raw);
+  return reads_by_key(command, args) ? read_many(command, args, raw) : forward_parts(command, args, raw);
 }
 
 bool Session::forward_parts(const Command& command, const Args& args, std::string_view raw) {

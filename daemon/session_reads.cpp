@@ -207,10 +207,15 @@ void Session::forward_read(std::uint64_t number, std::uint64_t part, const FillR
   worker_.router().send(*lane_, meta, read.command, now_us);
 }
 
+bool Session::reads_by_key(const Command& command, const Args& args) const {
+  return command.merge == Merge::kByKey && shared_.cache.enabled() && args.size() <= kPartsMax;
+}
+
 bool Session::read_many(const Command& command, const Args& args, std::string_view raw) {
   const std::size_t keys = args.size() - 1;
   std::vector<KeyRead> reads(keys);
   std::size_t hits = 0;
+  std::size_t pending = 0;
   std::size_t fills = 0;
   std::string& unpacked = worker_.unpacked();
   unpacked.clear();
@@ -220,6 +225,7 @@ bool Session::read_many(const Command& command, const Args& args, std::string_vi
     if (!look_up_one(args[i + 1], read)) return false;
     if (read.way == KeyRead::Way::kFilled && fills == kFillsPerCommandMax) read.way = KeyRead::Way::kForwarded;
     hits += read.way == KeyRead::Way::kHit ? 1 : 0;
+    pending += read.pending ? 1 : 0;
     fills += read.way == KeyRead::Way::kFilled ? 1 : 0;
   }
   // Now that they stay where they are.
@@ -234,7 +240,8 @@ bool Session::read_many(const Command& command, const Args& args, std::string_vi
     return false;
   }
   tiers::insight::Counters& counters = worker_.counters();
-  counters.l1_hits.add(hits);
+  counters.l1_hits.add(hits - pending);
+  counters.pending_reads.add(pending);
   for (const KeyRead& read : reads) {
     if (read.way != KeyRead::Way::kHit) counters.l1_misses[static_cast<std::size_t>(read.reason)].add();
     if (read.stale) counters.l1_stale_hits.add();
@@ -252,6 +259,7 @@ bool Session::read_many(const Command& command, const Args& args, std::string_vi
 }
 
 bool Session::look_up_one(std::string_view key, KeyRead& read) {
+  if (const Behind done = take_pending(key, read); done != Behind::kNotMine) return done == Behind::kTaken;
   const Policy& policy = shared_.cache.policies().of(key);
   read.hash = tiers::l1::hash_key(key);
   if (never_from_l1(policy)) {

@@ -137,6 +137,9 @@ void write_write_behind(JsonWriter& json, const StatsSnapshot& s) {
   json.field("flushed", row.queue.flushed);
   json.field("retries", row.queue.retries);
   json.field("dead", row.queue.dead);
+  json.field("dropped", row.queue.dropped());
+  json.field("full", row.queue.full);
+  json.field("reads", s.totals.pending_reads);
   json.field("replayed", row.replayed);
   write_histogram(json, "flush_latency", s.totals.flush_latency);
   json.open("log");

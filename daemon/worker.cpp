@@ -87,6 +87,14 @@ void Worker::tell_safe(std::uint64_t sequence) {
   if (awaits_safe_.load()) loop_.post([this, sequence] { release_safe(sequence); });
 }
 
+void Worker::flush_soon() {
+  if (urged_.exchange(true)) return;
+  loop_.post([this] {
+    urged_.store(false);
+    flusher_->tick(tiers::io::boot_us());
+  });
+}
+
 void Worker::release_safe(std::uint64_t sequence) {
   while (!safe_waiters_.empty() && safe_waiters_.begin()->first <= sequence) {
     const auto [session, number] = safe_waiters_.begin()->second;
@@ -181,6 +189,7 @@ void Worker::end_turn() {
     }
     fills_.flush();
   }
+  if (flusher_) flusher_->end_turn();
   router_.flush();
   pinned_.flush();
   if (!monitor_lines_.empty()) send_monitor_lines();

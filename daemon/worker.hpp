@@ -34,7 +34,7 @@ struct WorkerOptions {
   tiers::upstream::PinnedPoolOptions pinned;
   std::optional<tiers::BusPublisherOptions> bus;     // given: writes are published
   std::atomic<std::uint32_t>* bus_epochs = nullptr;  // of the process
-  std::function<void(const tiers::DeadLetter&)> on_dead_letter;
+  decltype(tiers::WriteFlusherOptions::on_dead_letter) on_dead_letter;
 };
 
 // What a worker tells the statistics, renewed by its own thread a few times a second: whoever scrapes takes the lock, never
@@ -65,6 +65,8 @@ class Worker {
   void stop();  // ends the thread
   // Any thread: all up to here is safe now.
   void tell_safe(std::uint64_t sequence);
+  // Any thread: somebody waits for a write of a node that this worker flushes.
+  void flush_soon();
 
   [[nodiscard]] std::size_t clients() const { return clients_.load(std::memory_order_relaxed); }
   [[nodiscard]] WorkerReport report();
@@ -143,6 +145,7 @@ class Worker {
   std::vector<Session*> congested_;
   std::multimap<std::uint64_t, std::pair<Session*, std::uint64_t>> safe_waiters_;  // by sequence: who, and which place
   std::atomic<bool> awaits_safe_{false};
+  std::atomic<bool> urged_{false};
   std::vector<std::uint32_t> positions_;
   std::string encoded_;
   std::string variant_;

@@ -63,15 +63,24 @@ RecoveryReport WriteBehind::open(std::int64_t now_us) {
 
 bool WriteBehind::close() { return log_ == nullptr || log_->close(); }
 
-std::uint64_t WriteBehind::append(const Record& record) {
-  return log_ ? log_->append(record).sequence : unlogged_.fetch_add(1) + 1;
+Appended WriteBehind::append(const Record& record) {
+  if (log_) return log_->append(record);
+  return {unlogged_.fetch_add(1) + 1, AppendStatus::kTaken};
 }
 
-WriteQueue::PutResult WriteBehind::put(QueueKey key, std::uint16_t node, Priority priority, WritePtr write,
-                                       std::int64_t now_us) {
-  const Write& what = *write;
-  return queue_.put(key, node, priority, std::move(write), now_us,
-                    [&](QueueKey named) { return append(record_of(named, what)); });
+WriteQueue::PutResult WriteBehind::put(WriteQueue::NewWrite write, std::int64_t now_us) {
+  AppendStatus status = AppendStatus::kTaken;
+  const WritePtr what = write.write;
+  auto result = queue_.put(std::move(write), now_us, [&](QueueKey key) {
+    const Appended appended = append(record_of(key, *what));
+    status = appended.status;
+    return appended.sequence;
+  });
+  if (status == AppendStatus::kFull) {
+    queue_.press();
+    result.put = WriteQueue::Put::kFull;
+  }
+  return result;
 }
 
 std::uint64_t WriteBehind::flushable_sequence() const {
@@ -81,14 +90,14 @@ std::uint64_t WriteBehind::flushable_sequence() const {
 std::optional<std::uint64_t> WriteBehind::supersede(QueueKey key) {
   if (log_ == nullptr) return 0;
   return queue_.supersede(key, [&](QueueKey named) {
-    return append({RecordKind::kSuperseded, named.database, 0, named.key, {}});
+    return append({RecordKind::kSuperseded, named.database, 0, named.key, {}}).sequence;
   });
 }
 
 std::optional<std::uint64_t> WriteBehind::supersede_all() {
   if (log_ == nullptr) return 0;
   return queue_.supersede_all([&](QueueKey named) {
-    return append({RecordKind::kSuperseded, named.database, 0, named.key, {}});
+    return append({RecordKind::kSuperseded, named.database, 0, named.key, {}}).sequence;
   });
 }
 

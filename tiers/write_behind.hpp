@@ -44,9 +44,8 @@ class WriteBehind {
   [[nodiscard]] write_behind::WriteQueue& queue() { return queue_; }
   [[nodiscard]] bool has_log() const { return log_ != nullptr; }
 
-  [[nodiscard]] write_behind::WriteQueue::PutResult put(write_behind::QueueKey key, std::uint16_t node,
-                                                        write_behind::Priority priority, write_behind::WritePtr write,
-                                                        std::int64_t now_us);
+  // kFull: by the queue's limits or the log's, and what waits leaves at once. kRefused: the log does not take it.
+  [[nodiscard]] write_behind::WriteQueue::PutResult put(write_behind::WriteQueue::NewWrite write, std::int64_t now_us);
   // All up to here are safe.
   [[nodiscard]] std::uint64_t safe_sequence() const { return safe_.load(); }
   // What the flusher may send.
@@ -64,7 +63,7 @@ class WriteBehind {
   [[nodiscard]] write_behind::LogStats log_stats() const { return log_ ? log_->stats() : write_behind::LogStats(); }
 
  private:
-  [[nodiscard]] std::uint64_t append(const write_behind::Record& record);
+  [[nodiscard]] write_behind::Appended append(const write_behind::Record& record);
   [[nodiscard]] std::uint64_t last_sequence() const;
   void raise_safe(std::uint64_t sequence);
 

@@ -29,6 +29,7 @@ WriteFlusher::WriteFlusher(WriteFlusherOptions options, upstream::Router& router
     : options_(std::move(options)), router_(router), cache_(cache), queue_(queue), counters_(counters) {}
 
 void WriteFlusher::tick(std::int64_t now_us) {
+  landed_ = false;
   const auto primaries = static_cast<std::uint32_t>(router_.topology()->primaries.size());
   for (std::uint32_t node = options_.worker; node < primaries; node += options_.workers) {
     flights_.clear();
@@ -110,6 +111,7 @@ void WriteFlusher::end(std::uint64_t token, bool failed) {
   const Sent sent = std::move(sent_[token]);
   sent_[token] = {};
   free_.push_back(token);
+  landed_ = true;
   const std::int64_t now_us = io::boot_us();
   cache_.end_write(sent.hash, now_us, counters_);
   counters_.flush_latency.observe(static_cast<std::uint64_t>(std::max<std::int64_t>(0, now_us - sent.sent_us)));
@@ -119,8 +121,12 @@ void WriteFlusher::end(std::uint64_t token, bool failed) {
     case FlushOutcome::kAgain: queue_.failed(sent.flight.entry, now_us); break;
     case FlushOutcome::kNever: {
       const std::string_view line = std::string_view(sent.reply).substr(1, sent.reply.size() - 3);
-      options_.on_dead_letter({sent.flight.database, sent.flight.key, sent.flight.write.get(), sent.flight.sequence, line});
-      queue_.gave_up(sent.flight.entry);
+      const WriteQueue::Flight& flight = sent.flight;
+      if (options_.on_dead_letter(flight, line)) {
+        queue_.gave_up(flight.entry);
+      } else {
+        queue_.failed(flight.entry, now_us);
+      }
       break;
     }
   }

@@ -9,20 +9,12 @@
 #include <vector>
 
 #include "tiers/insight/counters.hpp"
+#include "tiers/io/clock.hpp"
 #include "tiers/near_cache.hpp"
 #include "tiers/upstream/router.hpp"
 #include "tiers/write_behind/write_queue.hpp"
 
 namespace nearcached::tiers {
-
-// A write that the upstream refuses for good.
-struct DeadLetter {
-  std::uint32_t database = 0;
-  std::string_view key;
-  const write_behind::Write* write = nullptr;
-  std::uint64_t sequence = 0;
-  std::string_view error;
-};
 
 struct WriteFlusherOptions {
   std::uint32_t worker = 0;   // sends to the primaries whose index leaves this rest ...
@@ -34,8 +26,8 @@ struct WriteFlusherOptions {
   std::function<std::uint64_t()> safe_sequence;  // what a restart knows of
   // nullptr: there is no room for one identity more.
   std::function<upstream::IdentityPtr(std::uint32_t database)> identity_of;
-  // The record must be safe when it returns.
-  std::function<void(const DeadLetter&)> on_dead_letter;
+  // The upstream refuses it for good. True: it is written down, durably, and the queue may forget it. If not it goes again.
+  std::function<bool(const write_behind::WriteQueue::Flight&, std::string_view error)> on_dead_letter;
   std::function<void(std::string_view request)> on_outcome_unknown;
 };
 
@@ -53,8 +45,12 @@ class WriteFlusher final : public upstream::ReplySink {
   WriteFlusher(WriteFlusherOptions options, upstream::Router& router, NearCache& cache, write_behind::WriteQueue& queue,
                insight::Counters& counters);
 
-  // Sends what is due.
+  // Sends what is due: a few times a second, when the queue says that something is urgent ...
   void tick(std::int64_t now_us);
+  // ... and when what was in flight has made room.
+  void end_turn() {
+    if (landed_) tick(io::boot_us());
+  }
   [[nodiscard]] std::size_t in_flight() const { return sent_.size() - free_.size(); }
 
  private:
@@ -87,6 +83,7 @@ class WriteFlusher final : public upstream::ReplySink {
   std::map<std::uint32_t, upstream::Router::Lane*> lanes_;  // by database
   std::vector<write_behind::WriteQueue::Flight> flights_;   // scratch of one tick
   std::string bytes_;                                       // scratch of one request
+  bool landed_ = false;                                     // since the last tick
   std::vector<Sent> sent_;                                  // by token
   std::vector<std::uint64_t> free_;                         // tokens
 };

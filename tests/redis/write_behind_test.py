@@ -130,7 +130,7 @@ class Reads(Case):
 class Direct(Case):
     def setUp(self):
         super().setUp()
-        self.sidecar = self.start()
+        self.sidecar = self.start(namespaces=NAMESPACES)
         self.near = self.client(self.sidecar)
 
     def test_what_is_not_deferred_comes_behind_what_is(self):
@@ -138,8 +138,8 @@ class Direct(Case):
                 (("INCR", "{0}"), 6, b"6"), (("APPEND", "{0}", "x"), 2, b"5x"), (("GETSET", "{0}", "n"), b"5", b"n"),
                 (("SET", "{0}", "n", "NX"), None, b"5"), (("SET", "{0}", "n", "XX"), b"OK", b"n"),
                 (("SET", "{0}", "n", "GET"), b"5", b"n"), (("SETRANGE", "{0}", "1", "y"), 2, b"5y"),
-                (("GETDEL", "{0}"), b"5", None), (("DEL", "{0}"), 1, None), (("UNLINK", "{0}", "none"), 1, None),
-                (("EXPIRE", "{0}", "100"), 1, b"5"), (("PERSIST", "{0}"), 0, b"5"), (("SET", "{0}", "n", "KEEPTTL"), b"OK", b"n"),
+                (("GETDEL", "{0}"), b"5", None), (("UNLINK", "{0}", "none"), 1, None),
+                (("EXPIRE", "{0}", "100", "NX"), 1, b"5"), (("PERSIST", "{0}"), 0, b"5"),
                 (("RENAME", "{0}", "{0}:new"), b"OK", None), (("COPY", "{0}", "{0}:copy"), 1, b"5"),
                 (("EVAL", "return redis.call('incr', KEYS[1])", "1", "{0}"), 6, b"6")]):
             key = f"k{i}"
@@ -149,6 +149,73 @@ class Direct(Case):
                 self.assertEqual(self.near.call(*(word.replace("{0}", key) for word in command)), reply)
                 self.assertEqual(self.upstream.call("GET", key), left)
                 self.assertEqual(self.near.call("GET", key), left)
+
+    def test_what_the_pending_value_answers_is_deferred_as_well(self):
+        near, upstream = self.near, self.upstream
+        near.call("SET", "k", "5")
+        self.assertEqual(near.call("EXPIRE", "k", "1000"), 1)
+        self.assertEqual(near.call("TTL", "k"), 1000)
+        self.assertEqual(near.call("SET", "k", "6", "KEEPTTL"), b"OK")
+        self.assertIn(near.call("TTL", "k"), (999, 1000))
+        near.call("SET", "gone", "1")
+        self.assertEqual(near.call("DEL", "gone"), 1)
+        self.assertEqual(near.call("UNLINK", "gone"), 0)
+        self.assertEqual(near.call("EXPIRE", "gone", "10"), 0)
+        self.assertIsNone(near.call("GET", "gone"))
+        near.call("SET", "past", "1")
+        self.assertEqual(near.call("PEXPIREAT", "past", "1"), 1)
+        self.assertEqual(near.call("EXISTS", "past"), 0)
+        self.assertEqual(upstream.call("DBSIZE"), 0)
+        near.call("NEAR.FLUSH", "WRITES")
+        self.assertEqual(upstream.call("KEYS", "*"), [b"k"])
+        self.assertEqual(upstream.call("GET", "k"), b"6")
+        self.assertAlmostEqual(upstream.call("TTL", "k"), 1000, delta=10)
+
+    def test_a_delete_of_what_l1_knows_is_deferred(self):
+        self.sidecar.wait_caching("now:is-l1-on")
+        self.upstream.call("SET", "k", "v")
+        for key, there in (("k", 1), ("absent", 0)):
+            for _ in range(3):
+                self.near.call("GET", key)
+            self.assertEqual(self.near.call("DEL", key), there)
+            self.assertIsNone(self.near.call("GET", key))
+        self.assertEqual(self.upstream.call("GET", "k"), b"v")
+        self.assertEqual(self.pending(self.sidecar), 2)
+        self.near.call("NEAR.FLUSH", "WRITES")
+        self.assertIsNone(self.upstream.call("GET", "k"))
+
+    def test_two_who_change_the_same_pending_key_change_it_one_after_the_other(self):
+        clients = [self.client(self.sidecar) for _ in range(4)]
+        deleted = []
+
+        def race(client):
+            deleted.append(sum(client.call("DEL", f"k{i}") for i in range(300)))
+
+        self.near.pipeline([("SET", f"k{i}", "v") for i in range(300)])
+        threads = [threading.Thread(target=race, args=(client,)) for client in clients]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(sum(deleted), 300)
+
+    def test_a_client_that_has_had_a_connection_of_its_own_defers_again(self):
+        near = self.near
+        for i, commands in enumerate(([("MULTI",), ("PING",), ("EXEC",)], [("WATCH", "w"), ("UNWATCH",)], [("WAIT", "0", "1")],
+                                      [("BLPOP", "none", "0.01")], [("SUBSCRIBE", "c"), ("UNSUBSCRIBE", "c")])):
+            with self.subTest(command=commands[0][0]):
+                near.pipeline(commands)
+                self.assertEqual(near.call("SET", f"k{i}", "v"), b"OK")
+                self.assertEqual(near.call("GET", f"k{i}"), b"v")
+                self.assertIsNone(self.upstream.call("GET", f"k{i}"))
+
+    def test_many_keys_at_once_see_what_is_pending_without_a_flush(self):
+        self.upstream.call("MSET", "b", "upstream", "d", "upstream")
+        self.near.pipeline([("MSET", "a", "1", "b", "2"), ("DEL", "b"), ("SET", "e", "")])
+        for client in (self.near, self.client(self.sidecar, protocol=3)):
+            for _ in range(3):
+                self.assertEqual(client.call("MGET", "a", "b", "c", "d", "e", "a"), [b"1", None, None, b"upstream", b"", b"1"])
+        self.assertEqual(self.upstream.call("MGET", "a", "b"), [None, b"upstream"])
 
     def test_a_wrong_type_is_the_upstreams_to_say(self):
         self.near.call("SET", "k", "v")
@@ -238,13 +305,41 @@ class Queue(Case):
         self.assertIsNone(self.upstream.call("GET", "one"))
         eventually(lambda: self.upstream.call("GET", "one") == b"v", "the interval")
 
-    def test_more_than_the_queue_holds_goes_through(self):
+    def test_a_full_queue_makes_room(self):
         sidecar = self.start(**{"write_behind.max_records": 100})
         near = self.client(sidecar)
-        self.assertEqual(set(near.pipeline([("SET", f"k{i}", str(i)) for i in range(300)])), {b"OK"})
-        self.assertEqual(self.pending(sidecar), 100)
-        self.assertEqual(self.upstream.call("DBSIZE"), 200)
-        self.assertEqual(near.call("MGET", *(f"k{i}" for i in range(300))), [str(i).encode() for i in range(300)])
+        self.assertEqual(set(near.pipeline([("SET", f"k{i}", str(i)) for i in range(1000)])), {b"OK"})
+        self.assertLessEqual(self.pending(sidecar), 100)
+        self.assertGreaterEqual(self.upstream.call("DBSIZE"), 900)
+        self.assertEqual(near.call("MGET", *(f"k{i}" for i in range(1000))), [str(i).encode() for i in range(1000)])
+        self.assertGreater(sidecar.metric("nearcached_write_behind_full_total"), 0)
+
+    def test_where_no_room_can_be_made_writes_go_through(self):
+        own = RedisServer()
+        self.addCleanup(own.close)
+        sidecar = self.start(own.url, **{"write_behind.max_records": 10})
+        near = self.client(sidecar)
+        own.call("CONFIG", "SET", "min-replicas-to-write", "1")
+        self.assertEqual(set(near.pipeline([("SET", f"k{i}", "1") for i in range(10)])), {b"OK"})
+        with self.assertRaisesRegex(ReplyError, "NOREPLICAS"):
+            near.call("SET", "k11", "1")
+        self.assertEqual(near.call("GET", "k3"), b"1")
+        own.call("CONFIG", "SET", "min-replicas-to-write", "0")
+        self.flushed(sidecar)
+        self.assertEqual(own.call("DBSIZE"), 10)
+        self.assertEqual(near.call("SET", "k11", "2"), b"OK")
+        self.assertEqual(own.call("DBSIZE"), 10)
+
+    def test_a_full_log_makes_room(self):
+        sidecar = self.start(**{"write_behind.segment_bytes": "4KB", "write_behind.log_max_bytes": "16KB"})
+        near = self.client(sidecar)
+        value = "v" * 200
+        for i in range(300):
+            self.assertEqual(near.call("SET", f"k{i}", value), b"OK")
+        self.assertGreater(sidecar.metric("nearcached_write_behind_log_full_total"), 0)
+        self.assertLessEqual(sidecar.metric("nearcached_write_behind_log_bytes"), 20 << 10)
+        near.call("NEAR.FLUSH", "WRITES")
+        self.assertEqual(self.upstream.call("DBSIZE"), 300)
 
     def test_without_the_upstream_writes_are_taken_and_it_gets_them_when_it_is_back(self):
         own = RedisServer(["--appendonly", "yes", "--appendfsync", "always"])

@@ -75,6 +75,7 @@ struct Counters {
   Counter l1_unreadable;  // those of them that could not be unpacked, which were misses
   std::array<Counter, kMissReasonNames.size()> l1_misses;
   std::array<Counter, kInvalidationSourceNames.size()> invalidations;
+  Counter pending_reads;  // answered from a deferred write that is not upstream yet
   Counter fills_started, fills_joined, fills_installed, fills_discarded, fills_forwarded;
   Counter invalidations_unexplained;            // the value read next was the one that had been dropped
   Counter bus_published, bus_publish_failures;  // messages that a node has acknowledged, or refused

@@ -34,6 +34,7 @@ struct Totals {
   std::uint64_t l1_hits = 0, l1_stale_hits = 0, l1_unpacked = 0, l1_unreadable = 0;
   std::array<std::uint64_t, kMissReasonNames.size()> l1_misses{};
   std::array<std::uint64_t, kInvalidationSourceNames.size()> invalidations{};
+  std::uint64_t pending_reads = 0;
   std::uint64_t fills_started = 0, fills_joined = 0, fills_installed = 0, fills_discarded = 0, fills_forwarded = 0;
   std::uint64_t invalidations_unexplained = 0;
   std::uint64_t bus_published = 0, bus_publish_failures = 0, bus_gaps = 0;
@@ -60,6 +61,7 @@ struct Totals {
     l1_unreadable += worker.l1_unreadable.value();
     add_all(l1_misses, worker.l1_misses);
     add_all(invalidations, worker.invalidations);
+    pending_reads += worker.pending_reads.value();
     fills_started += worker.fills_started.value();
     fills_joined += worker.fills_joined.value();
     fills_installed += worker.fills_installed.value();

@@ -39,8 +39,42 @@ std::optional<std::int64_t> deadline(std::string_view number, Unit unit, std::in
   return ms + now_ms;
 }
 
+WritePtr set_to(std::string_view value, std::int64_t expires_at_ms) {
+  return std::make_shared<const Write>(Write{Write::Kind::kSet, std::string(value), expires_at_ms});
+}
+
 DeferrableWrite set(std::string_view key, std::string_view value, std::int64_t expires_at_ms) {
-  return {key, std::make_shared<const Write>(Write{Write::Kind::kSet, std::string(value), expires_at_ms})};
+  return {key, set_to(value, expires_at_ms)};
+}
+
+const WritePtr& gone() {
+  static const auto gone = std::make_shared<const Write>(Write{Write::Kind::kDelete, {}, 0});
+  return gone;
+}
+
+std::optional<Unit> unit_of_expire(std::string_view command) {
+  if (command == "expire") return Unit{true, false};
+  if (command == "pexpire") return Unit{false, false};
+  if (command == "expireat") return Unit{true, true};
+  if (command == "pexpireat") return Unit{false, true};
+  return std::nullopt;
+}
+
+// expireGenericCommand of Redis 7.0, which takes what lies in the past. Nothing if it would be refused.
+std::optional<std::int64_t> any_deadline(std::string_view number, Unit unit, std::int64_t now_ms) {
+  const auto value = protocol::parse_decimal(number);
+  if (!value || (unit.seconds && (*value > kMax / 1000 || *value < -(kMax / 1000)))) return std::nullopt;
+  const std::int64_t ms = unit.seconds ? *value * 1000 : *value;
+  if (unit.absolute) return ms;
+  if (ms > kMax - now_ms) return std::nullopt;
+  return ms + now_ms;
+}
+
+std::optional<DependentWrite> expire(std::string_view number, Unit unit, const KnownKey& known, std::int64_t now_ms) {
+  const auto at = any_deadline(number, unit, now_ms);
+  if (known.pending == nullptr || !at) return std::nullopt;
+  if (!known.exists) return DependentWrite{nullptr, 0};
+  return DependentWrite{*at <= now_ms ? gone() : set_to(known.pending->value, *at), 1};
 }
 
 std::vector<DeferrableWrite> plain_set(const Args& args, std::int64_t now_ms) {
@@ -75,6 +109,25 @@ std::vector<DeferrableWrite> deferrable_writes(std::string_view command, const A
   if (command == "psetex") return set_for(args, false, now_ms);
   if (command == "mset") return set_many(args);
   return {};
+}
+
+bool depends_on_key(std::string_view command, const Args& args) {
+  if (command == "del" || command == "unlink") return args.size() == 2;
+  if (command == "set") return args.size() == 4 && equal_ignoring_case(args[3], "keepttl");
+  return args.size() == 3 && unit_of_expire(command);
+}
+
+std::optional<DependentWrite> dependent_write(std::string_view command, const Args& args, const KnownKey& known,
+                                              std::int64_t now_ms) {
+  if (!depends_on_key(command, args)) return std::nullopt;
+  if (const auto unit = unit_of_expire(command)) return expire(args[2], *unit, known, now_ms);
+  if (command == "set") {
+    if (known.pending == nullptr) return std::nullopt;
+    return DependentWrite{set_to(args[2], known.exists ? known.pending->expires_at_ms : 0), std::nullopt};
+  }
+  // What is pending and no longer exists will be gone by its own flush.
+  const bool nothing_left = known.pending != nullptr && !known.exists;
+  return DependentWrite{nothing_left ? nullptr : gone(), known.exists ? 1 : 0};
 }
 
 }  // namespace nearcached::tiers::write_behind

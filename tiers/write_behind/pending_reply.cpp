@@ -47,7 +47,7 @@ std::optional<std::int64_t> time_told(std::string_view command, bool there, std:
 
 bool append_pending_reply(std::string& out, std::string_view command, const Args& args, const Write& write,
                           std::int64_t now_ms, RespVersion version) {
-  const bool there = write.kind == Write::Kind::kSet && !write.expired(now_ms);
+  const bool there = write.there(now_ms);
   const std::string_view value = there ? std::string_view(write.value) : std::string_view();
   if (command == "getrange" || command == "substr") return append_range(out, args, value);
   if (args.size() != 2) return false;

@@ -1,6 +1,7 @@
 #include "tiers/write_behind/write_queue.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cassert>
 #include <limits>
 
@@ -9,7 +10,6 @@ namespace {
 
 constexpr std::int64_t kRestUs = 50'000;  // after the first failure, as much more after each further one
 constexpr std::int64_t kRestMaxUs = 2'000'000;
-constexpr std::size_t kPassedMax = 1000;
 constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
 
 std::size_t bytes_of(const WritePtr& write) { return write ? write->value.size() : 0; }
@@ -98,33 +98,36 @@ bool WriteQueue::full(std::size_t more_bytes, bool new_record, std::int64_t now_
   return !dirty_.empty() && now_us - dirty_.begin()->second->since_us > options_.max_age_us;
 }
 
-WriteQueue::PutResult WriteQueue::put(QueueKey key, std::uint16_t to, Priority priority, WritePtr write, std::int64_t now_us,
-                                      const Append& append) {
+WriteQueue::PutResult WriteQueue::put(NewWrite write, std::int64_t now_us, const Append& append) {
   const std::lock_guard lock(mutex_);
-  const Entry* const entry = entry_of(key);
+  const Entry* const entry = entry_of(write.key);
   const bool new_record = entry == nullptr || entry->oldest_sequence == 0;
-  if (full((new_record ? key.key.size() : 0) + write->value.size(), new_record, now_us)) return {Put::kFull, 0};
-  const std::uint64_t sequence = append(key);
+  if (write.follows && *write.follows != (new_record ? 0 : entry->newest_sequence)) return {Put::kChanged, 0};
+  if (full((new_record ? write.key.key.size() : 0) + write.write->value.size(), new_record, now_us)) {
+    ++stats_.full;
+    press_locked();
+    return {Put::kFull, 0};
+  }
+  const std::uint64_t sequence = append(write.key);
   if (sequence == 0) return {Put::kRefused, 0};
-  insert(key, to, priority, std::move(write), sequence, now_us);
+  insert(std::move(write), sequence, now_us);
   return {Put::kAccepted, sequence};
 }
 
 void WriteQueue::restore(QueueKey key, WritePtr write, std::uint64_t sequence, std::int64_t now_us) {
   const std::lock_guard lock(mutex_);
-  insert(key, 0, Priority::kNormal, std::move(write), sequence, now_us);
+  insert({key, 0, Priority::kNormal, std::move(write)}, sequence, now_us);
 }
 
-void WriteQueue::insert(QueueKey key, std::uint16_t to, Priority priority, WritePtr write, std::uint64_t sequence,
-                        std::int64_t now_us) {
-  Entry* entry = entry_of(key);
-  if (entry == nullptr) entry = &make_entry(key);
-  accept(*entry, std::move(write), sequence, now_us);
+void WriteQueue::insert(NewWrite write, std::uint64_t sequence, std::int64_t now_us) {
+  Entry* entry = entry_of(write.key);
+  if (entry == nullptr) entry = &make_entry(write.key);
+  accept(*entry, std::move(write.write), sequence, now_us);
   if (entry->waits) {
     ++stats_.coalesced;
   } else if (!entry->flying) {
-    entry->node = to;
-    entry->priority = priority;
+    entry->node = write.node;
+    entry->priority = write.priority;
     enqueue(*entry, false);
   }
 }
@@ -142,6 +145,7 @@ void WriteQueue::accept(Entry& entry, WritePtr write, std::uint64_t sequence, st
     if (entry.flying && entry.later_sequence == 0) {
       entry.later_sequence = sequence;
       entry.later_us = now_us;
+      ++stats_.behind;
     } else if (entry.flying) {
       ++stats_.coalesced;
     }
@@ -190,28 +194,35 @@ std::optional<WriteQueue::Pending> WriteQueue::find(QueueKey key) const {
 bool WriteQueue::leaves(const Node& node, std::int64_t now_us) const {
   if (now_us < node.rests_until_us || node.in_flight >= node.window) return false;
   if (hurrying_ || node.wanted != 0 || !waiters_for_all_.empty()) return true;
+  if (!dirty_.empty() && dirty_.begin()->first <= pressed_up_to_) return true;
   return node.size() >= options_.batch_records || now_us - options_.batch_interval_us >= node.oldest_us();
 }
 
 void WriteQueue::take(std::uint16_t index, std::int64_t now_us, std::uint64_t safe_sequence, std::vector<Flight>& flights) {
   const std::lock_guard lock(mutex_);
   Node& from = node(index);
-  if (from.size() == 0 || !leaves(from, now_us)) return;
+  if (from.size() != 0 && leaves(from, now_us)) board(index, from);
+  std::erase_if(from.aside, [&](Entry* entry) {
+    if (entry->flying_sequence > safe_sequence) return false;
+    flights.push_back({entry, entry->id->database, entry->id->key, entry->flying, entry->flying_sequence});
+    return true;
+  });
+  if (flights.empty()) return;
+  ++stats_.batches[std::min<std::size_t>(std::bit_width(flights.size()), stats_.batches.size() - 1)];
+  stats_.sent += flights.size();
+}
+
+void WriteQueue::board(std::uint16_t index, Node& from) {
   for (std::list<Entry*>& list : from.waiting) {
-    std::size_t passed = 0;  // not safe yet: those that came last, and a few that were replaced meanwhile
-    for (auto at = list.begin(); at != list.end() && from.in_flight < from.window && passed < kPassedMax;) {
-      Entry& entry = **at++;
-      if (entry.newest_sequence > safe_sequence) {
-        ++passed;
-        continue;
-      }
+    while (!list.empty() && from.in_flight < from.window) {
+      Entry& entry = *list.front();
       dequeue(entry);
       entry.flying = entry.newest;
       entry.flying_sequence = entry.newest_sequence;
       entry.flying_node = index;
       ++from.in_flight;
       ++stats_.in_flight;
-      flights.push_back({&entry, entry.id->database, entry.id->key, entry.flying, entry.flying_sequence});
+      from.aside.push_back(&entry);
     }
   }
 }
@@ -231,6 +242,7 @@ void WriteQueue::settle(Entry& entry, Due& due) {
   dirty_.erase({entry.oldest_sequence, &entry});
   if (entry.later_sequence != 0) {
     entry.oldest_sequence = std::exchange(entry.later_sequence, 0);
+    --stats_.behind;
     entry.since_us = entry.later_us;
     dirty_.emplace(entry.oldest_sequence, &entry);
     enqueue(entry, false);
@@ -274,19 +286,27 @@ void WriteQueue::flushed(Entry* entry, std::int64_t now_us) {
   call(due);
 }
 
+// What came during the flight has replaced it.
+void WriteQueue::wait_again(Entry& entry) {
+  land(entry);
+  if (entry.later_sequence != 0) {
+    ++stats_.coalesced;
+    --stats_.behind;
+  }
+  entry.later_sequence = 0;
+  enqueue(entry, true);
+}
+
 void WriteQueue::failed(Entry* entry, std::int64_t now_us) {
   const std::lock_guard lock(mutex_);
-  land(*entry);
   Node& from = node(entry->flying_node);
   // Those that left together fail together: it rests once.
   if (now_us >= from.rests_until_us) {
     from.rests_until_us = now_us + std::min(kRestMaxUs, kRestUs * ++from.failures);
     from.window = options_.batch_records;
   }
-  if (entry->later_sequence != 0) ++stats_.coalesced;
-  entry->later_sequence = 0;
   ++stats_.retries;
-  enqueue(*entry, true);
+  wait_again(*entry);
 }
 
 void WriteQueue::gave_up(Entry* entry) {
@@ -302,6 +322,10 @@ void WriteQueue::gave_up(Entry* entry) {
 
 void WriteQueue::regroup(const std::function<std::uint16_t(QueueKey)>& node_of) {
   const std::lock_guard lock(mutex_);
+  for (const auto& node : nodes_) {
+    std::for_each(node->aside.rbegin(), node->aside.rend(), [this](Entry* entry) { wait_again(*entry); });
+    node->aside.clear();
+  }
   for (const auto& [id, entry] : entries_) {
     const std::uint16_t to = node_of({id.database, id.key});
     if (to == entry->node) continue;
@@ -314,19 +338,36 @@ void WriteQueue::regroup(const std::function<std::uint16_t(QueueKey)>& node_of) 
 
 bool WriteQueue::await(QueueKey key, Callback then) {
   if (!may_be_dirty(key.key)) return false;
-  const std::lock_guard lock(mutex_);
-  Entry* const entry = entry_of(key);
-  if (entry == nullptr || entry->oldest_sequence == 0) return false;
-  entry->waiters.emplace_back(entry->newest_sequence, std::move(then));
-  want(*entry);
+  std::optional<std::uint16_t> urgent;
+  {
+    const std::lock_guard lock(mutex_);
+    Entry* const entry = entry_of(key);
+    if (entry == nullptr || entry->oldest_sequence == 0) return false;
+    entry->waiters.emplace_back(entry->newest_sequence, std::move(then));
+    want(*entry);
+    if (entry->waits) urgent = entry->node;
+  }
+  if (urgent && urgent_) urgent_(*urgent);
   return true;
 }
 
 bool WriteQueue::await_all(Callback then) {
-  const std::lock_guard lock(mutex_);
-  if (dirty_.empty()) return false;
-  waiters_for_all_.emplace_back(last_sequence_, std::move(then));
+  std::size_t nodes = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    if (dirty_.empty()) return false;
+    waiters_for_all_.emplace_back(last_sequence_, std::move(then));
+    nodes = urgent_ ? nodes_.size() : 0;
+  }
+  for (std::size_t i = 0; i < nodes; ++i) urgent_(static_cast<std::uint16_t>(i));
   return true;
+}
+
+void WriteQueue::press_locked() { pressed_up_to_ = last_sequence_; }
+
+void WriteQueue::press() {
+  const std::lock_guard lock(mutex_);
+  press_locked();
 }
 
 void WriteQueue::hurry() {

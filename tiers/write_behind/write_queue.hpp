@@ -28,6 +28,8 @@ struct Write {
 
   // As Redis sees it: in the very millisecond it is still there.
   [[nodiscard]] bool expired(std::int64_t now_ms) const { return expires_at_ms != 0 && expires_at_ms < now_ms; }
+  // With it the key exists.
+  [[nodiscard]] bool there(std::int64_t now_ms) const { return kind == Kind::kSet && !expired(now_ms); }
 };
 using WritePtr = std::shared_ptr<const Write>;
 
@@ -48,6 +50,9 @@ struct QueueOptions {
   std::int64_t max_age_us = 60'000'000;        // the oldest one may be so old before no more are taken
 };
 
+// By number: 0, 1, 2..3, 4..7, and so on; the last is 16384 and more.
+using SizeHistogram = std::array<std::uint64_t, 16>;
+
 struct QueueStats {
   std::size_t records = 0;  // keys that wait or are in flight
   std::size_t bytes = 0;    // of their keys and values
@@ -58,6 +63,15 @@ struct QueueStats {
   std::uint64_t flushed = 0;
   std::uint64_t retries = 0;
   std::uint64_t dead = 0;
+  std::uint64_t full = 0;    // writes that were not taken because of a limit
+  std::uint64_t behind = 0;  // accepted ones that wait behind another one of their key, which is in flight
+  std::uint64_t sent = 0;
+  SizeHistogram batches{};  // writes that left together
+
+  // Accepted writes of which nothing is known any more. Each is waiting, replaced, upstream or a dead letter: it is 0.
+  [[nodiscard]] std::int64_t dropped() const noexcept {
+    return static_cast<std::int64_t>(accepted - coalesced - flushed - dead - records - behind);
+  }
 };
 
 // One entry a key, the last write wins. An entry is
@@ -81,17 +95,25 @@ struct QueueStats {
 // What it is bad at: one mutex. It is held for a map lookup and the copying of a record into the log's buffer; reads of keys
 // that are not dirty never take it (may_be_dirty).
 //
-// Bounds: records_max, bytes_max, max_age_us: put() says kFull. Logged entries are bounded by the log's size.
-// Threading: all functions from any thread. Callbacks are called without the lock, by who made them due.
+// Bounds: records_max, bytes_max, max_age_us: put() says kFull, and what waits leaves at once. Logged entries are bounded by
+// the log's size. Threading: all functions from any thread. Callbacks are called without the lock, by who made them due.
 class WriteQueue {
  public:
   struct Entry;                                           // opaque
   using Append = std::function<std::uint64_t(QueueKey)>;  // to the log: its sequence, 0 if it was refused
   using Callback = std::function<void()>;
+  struct NewWrite {
+    QueueKey key;
+    std::uint16_t node = 0;  // where it goes to, as take() will ask for it
+    Priority priority = Priority::kNormal;
+    WritePtr write;
+    std::optional<std::uint64_t> follows = {};  // only if that is the sequence of the key's pending write; 0: if it has none
+  };
   enum class Put : std::uint8_t {
     kAccepted,
     kFull,     // records_max, bytes_max or max_age_us
     kRefused,  // by `append`
+    kChanged,  // it would follow another write than `follows`
   };
   struct PutResult {
     Put put = Put::kFull;
@@ -114,9 +136,12 @@ class WriteQueue {
   WriteQueue(const WriteQueue&) = delete;
   WriteQueue& operator=(const WriteQueue&) = delete;
 
-  // The newest value of the key. `node` is where it goes to, as take() will ask for it.
-  [[nodiscard]] PutResult put(QueueKey key, std::uint16_t node, Priority priority, WritePtr write, std::int64_t now_us,
-                              const Append& append);
+  // Called, from any thread and without the lock, with a node of which take() has something to give at once. Set before
+  // anything else is called.
+  void on_urgent(std::function<void(std::uint16_t node)> tell) { urgent_ = std::move(tell); }
+
+  // What the key is to become.
+  [[nodiscard]] PutResult put(NewWrite write, std::int64_t now_us, const Append& append);
   // What the last process had not flushed, in the order of the sequences, before anything is put. No limit applies.
   void restore(QueueKey key, WritePtr write, std::uint64_t sequence, std::int64_t now_us);
   // False: no write of the key, in whatever database, waits or is in flight. No lock. True from before put() returns until
@@ -126,7 +151,8 @@ class WriteQueue {
   [[nodiscard]] std::optional<Pending> find(QueueKey key) const;
 
   // What is to be sent to the node now, in this order; nothing if it is not time yet. Nothing whose sequence is above
-  // `safe_sequence`: the upstream must not have what a restart would not know of.
+  // `safe_sequence`: the upstream must not have what a restart would not know of. What is due and not safe yet is put aside
+  // for the next call, and what is put meanwhile goes behind it: else a key that is written all the time would never leave.
   void take(std::uint16_t node, std::int64_t now_us, std::uint64_t safe_sequence, std::vector<Flight>& flights);
   // The upstream has applied it.
   void flushed(Entry* entry, std::int64_t now_us);
@@ -142,7 +168,9 @@ class WriteQueue {
   [[nodiscard]] bool await(QueueKey key, Callback then);
   // The same of all keys.
   [[nodiscard]] bool await_all(Callback then);
-  // Everything leaves as soon as it may, from now on.
+  // What was put before this leaves as soon as it may.
+  void press();
+  // Everything does, from now on.
   void hurry();
 
   // A direct write of what is logged needs a superseding record first, which `append` writes, unless there is one. The
@@ -178,6 +206,7 @@ class WriteQueue {
   };
   struct Node {
     std::array<std::list<Entry*>, kPriorities> waiting;
+    std::vector<Entry*> aside;  // in flight, but not safe yet
     std::size_t in_flight = 0;
     std::size_t window = 0;      // in flight at most, at the moment
     std::size_t wanted = 0;      // of what waits: somebody waits for it
@@ -206,15 +235,17 @@ class WriteQueue {
   // With mutex_ held.
   [[nodiscard]] Entry* entry_of(QueueKey key) const;
   [[nodiscard]] Entry& make_entry(QueueKey key);
-  void insert(QueueKey key, std::uint16_t node, Priority priority, WritePtr write, std::uint64_t sequence,
-              std::int64_t now_us);
+  void insert(NewWrite write, std::uint64_t sequence, std::int64_t now_us);
   void accept(Entry& entry, WritePtr write, std::uint64_t sequence, std::int64_t now_us);
   void enqueue(Entry& entry, bool first);
   void dequeue(Entry& entry);
   [[nodiscard]] std::optional<std::uint64_t> supersede(Entry& entry, const Append& append);
   void land(Entry& entry);
+  void wait_again(Entry& entry);
   void settle(Entry& entry, Due& due);
   void want(Entry& entry);
+  void board(std::uint16_t index, Node& from);
+  void press_locked();
   void erase(Entry& entry);
   void collect(Entry& entry, Due& due);
   [[nodiscard]] bool full(std::size_t more_bytes, bool new_record, std::int64_t now_us) const;
@@ -222,6 +253,7 @@ class WriteQueue {
   [[nodiscard]] Node& node(std::uint16_t index);
 
   const QueueOptions options_;
+  std::function<void(std::uint16_t)> urgent_;
   KeyFilter known_;      // all entries
   KeyFilter unflushed_;  // those that wait or are in flight
 
@@ -232,6 +264,7 @@ class WriteQueue {
   std::set<std::pair<std::uint64_t, Entry*>> logged_;  // by the newest sequence
   std::vector<std::pair<std::uint64_t, Callback>> waiters_for_all_;
   std::uint64_t last_sequence_ = 0;  // that was put
+  std::uint64_t pressed_up_to_ = 0;  // a sequence
   bool hurrying_ = false;
   QueueStats stats_;
 };

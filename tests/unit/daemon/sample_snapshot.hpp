@@ -12,6 +12,7 @@ inline tiers::insight::Totals sample_totals() {
   t.l1_stale_hits = 111;
   t.l1_unpacked = 112;
   t.l1_unreadable = 113;
+  t.pending_reads = 114;
   for (std::size_t i = 0; i < t.l1_misses.size(); ++i) t.l1_misses[i] = 120 + i;
   for (std::size_t i = 0; i < t.invalidations.size(); ++i) t.invalidations[i] = 130 + i;
   t.fills_started = 140;
@@ -75,14 +76,20 @@ inline StatsSnapshot sample_snapshot() {
                           .bytes = 231,
                           .in_flight = 232,
                           .oldest_us = 1,
-                          .accepted = 233,
+                          .accepted = 1184,
                           .coalesced = 234,
                           .flushed = 235,
                           .retries = 236,
-                          .dead = 237};
+                          .dead = 237,
+                          .full = 246,
+                          .behind = 243,
+                          .sent = 7,
+                          .batches = {0, 1, 3}};
   s.write_behind.log.bytes = 238;
   s.write_behind.log.segments = 239;
-  s.write_behind.log.groups = 240;
+  s.write_behind.log.group_records = {240, 2};
+  s.write_behind.log.records = 2;
+  s.write_behind.log.refused_full = 247;
   s.write_behind.log.failures = 241;
   s.write_behind.oldest_age_ms = 1500;
   s.write_behind.replayed = 242;

@@ -34,7 +34,7 @@ WriteBehindOptions options(const std::string& directory) {
 }
 
 std::uint64_t put(WriteBehind& behind, std::string_view key, std::string value) {
-  const auto result = behind.put({0, key}, 0, Priority::kNormal, set(std::move(value)), 1);
+  const auto result = behind.put({{0, key}, 0, Priority::kNormal, set(std::move(value))}, 1);
   CHECK(result.put == WriteQueue::Put::kAccepted);
   return result.sequence;
 }

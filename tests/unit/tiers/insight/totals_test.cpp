@@ -16,6 +16,7 @@ const std::vector<Pair> kPairs = {
     {&Counters::l1_stale_hits, &Totals::l1_stale_hits},
     {&Counters::l1_unpacked, &Totals::l1_unpacked},
     {&Counters::l1_unreadable, &Totals::l1_unreadable},
+    {&Counters::pending_reads, &Totals::pending_reads},
     {&Counters::fills_started, &Totals::fills_started},
     {&Counters::fills_joined, &Totals::fills_joined},
     {&Counters::fills_installed, &Totals::fills_installed},

@@ -82,5 +82,65 @@ TEST_CASE("a time that Redis would refuse is left to it", "[deferrable]") {
   CHECK(text({"set", "k", "v", "PX", "9223370336854775807"}) == "k=v@9223372036854775807");
 }
 
+// "VALUE@DEADLINE answer", "gone answer", "- answer"; "" if it is not said.
+std::string dependent(const std::vector<std::string_view>& args, const KnownKey& known) {
+  const auto change = dependent_write(args[0], args, known, kNow);
+  if (!change) return {};
+  std::string text = "-";
+  if (change->write && change->write->kind == Write::Kind::kDelete) text = "gone";
+  if (change->write && change->write->kind == Write::Kind::kSet) {
+    text = change->write->value + "@" + std::to_string(change->write->expires_at_ms);
+  }
+  return text + " " + (change->number ? std::to_string(*change->number) : "OK");
+}
+
+TEST_CASE("what a command does to a pending key is known", "[deferrable]") {
+  const Write there{Write::Kind::kSet, "v", kNow + 5};
+  const Write gone{Write::Kind::kDelete, {}, 0};
+  const KnownKey is{&there, true};
+  const KnownKey is_not{&gone, false};
+  CHECK(dependent({"del", "k"}, is) == "gone 1");
+  CHECK(dependent({"unlink", "k"}, is) == "gone 1");
+  CHECK(dependent({"del", "k"}, is_not) == "- 0");
+  CHECK(dependent({"expire", "k", "10"}, is) == "v@1700000010000 1");
+  CHECK(dependent({"pexpire", "k", "10"}, is) == "v@1700000000010 1");
+  CHECK(dependent({"expireat", "k", "1800000000"}, is) == "v@1800000000000 1");
+  CHECK(dependent({"pexpireat", "k", "1700000000001"}, is) == "v@1700000000001 1");
+  CHECK(dependent({"expire", "k", "10"}, is_not) == "- 0");
+  CHECK(dependent({"set", "k", "w", "KeepTTL"}, is) == "w@1700000000005 OK");
+  CHECK(dependent({"set", "k", "w", "keepttl"}, is_not) == "w@0 OK");
+  // A deadline that has passed deletes.
+  for (const char* past : {"0", "-1", "-9223372036854775"}) CHECK(dependent({"expire", "k", past}, is) == "gone 1");
+  CHECK(dependent({"pexpireat", "k", "1700000000000"}, is) == "gone 1");
+}
+
+TEST_CASE("of a key that only L1 knows, a delete is known and nothing else", "[deferrable]") {
+  CHECK(dependent({"del", "k"}, {nullptr, true}) == "gone 1");
+  CHECK(dependent({"unlink", "k"}, {nullptr, false}) == "gone 0");
+  CHECK(dependent({"expire", "k", "10"}, {nullptr, true}).empty());
+  CHECK(dependent({"set", "k", "w", "keepttl"}, {nullptr, true}).empty());
+}
+
+TEST_CASE("what Redis would refuse, and what has options, is the upstream's to say", "[deferrable]") {
+  const Write there{Write::Kind::kSet, "v", 0};
+  for (const std::vector<std::string_view>& args :
+       std::vector<std::vector<std::string_view>>{{"del", "a", "b"},
+                                                  {"del"},
+                                                  {"expire", "k"},
+                                                  {"expire", "k", "x"},
+                                                  {"expire", "k", "10", "NX"},
+                                                  {"expire", "k", "9223372036854775807"},
+                                                  {"expire", "k", "-9223372036854775807"},
+                                                  {"pexpire", "k", "9223372036854775807"},
+                                                  {"persist", "k"},
+                                                  {"getdel", "k"},
+                                                  {"set", "k", "v"},
+                                                  {"set", "k", "v", "NX"},
+                                                  {"set", "k", "v", "KEEPTTL", "GET"}}) {
+    INFO(args[0] << " with " << args.size() << " words");
+    CHECK(dependent(args, {&there, true}).empty());
+  }
+}
+
 }  // namespace
 }  // namespace nearcached::tiers::write_behind

@@ -27,7 +27,7 @@ struct Bench {
 
   WriteQueue::PutResult put(std::string_view key, std::string value, Priority priority = Priority::kNormal,
                             std::uint16_t node = kNode) {
-    return queue.put({0, key}, node, priority, set(std::move(value)), now, [this](QueueKey) { return ++log; });
+    return queue.put({{0, key}, node, priority, set(std::move(value))}, now, [this](QueueKey) { return ++log; });
   }
   std::vector<WriteQueue::Flight> take(std::uint16_t node = kNode) {
     std::vector<WriteQueue::Flight> flights;
@@ -231,8 +231,11 @@ TEST_CASE("full is said, and a refused record leaves nothing behind", "[write_qu
   }
   SECTION("too many records") {
     CHECK(b.put("b", "1").put == WriteQueue::Put::kAccepted);
+    CHECK(b.take().empty());
     CHECK(b.put("c", "1").put == WriteQueue::Put::kFull);
+    CHECK(b.queue.stats().full == 1);
     CHECK(b.put("b", "2").put == WriteQueue::Put::kAccepted);
+    CHECK(b.keys(b.take()) == Keys{"a", "b"});  // to make room
   }
   SECTION("the oldest is too old") {
     b.now += 5 * kSecondUs + 1;
@@ -242,7 +245,7 @@ TEST_CASE("full is said, and a refused record leaves nothing behind", "[write_qu
   }
   SECTION("the log refuses") {
     const auto result =
-        b.queue.put({0, "z"}, kNode, Priority::kNormal, set("1"), b.now, [](QueueKey) { return std::uint64_t{0}; });
+        b.queue.put({{0, "z"}, kNode, Priority::kNormal, set("1")}, b.now, [](QueueKey) { return std::uint64_t{0}; });
     CHECK(result.put == WriteQueue::Put::kRefused);
     CHECK_FALSE(b.queue.find({0, "z"}));
     CHECK(b.queue.stats().records == 1);
@@ -293,6 +296,75 @@ TEST_CASE("what a restart would not know of does not leave", "[write_queue]") {
   CHECK(b.keys(b.take()) == Keys{"a"});
 }
 
+TEST_CASE("a key that is written all the time leaves", "[write_queue]") {
+  Bench b;
+  b.put("a", "1");
+  b.now += kSecondUs;
+  b.safe = 0;
+  for (int i = 2; i < 100; ++i) {
+    CHECK(b.take().empty());
+    b.put("a", std::to_string(i));
+  }
+  b.safe = 1;
+  auto flights = b.take();
+  REQUIRE(flights.size() == 1);
+  CHECK(flights[0].write->value == "1");
+  CHECK(flights[0].sequence == 1);
+  b.flush(flights);
+  CHECK(b.pending("a") == "99");
+  CHECK(b.queue.stats().coalesced == 97);
+}
+
+TEST_CASE("what waits for its safety goes with its slot", "[write_queue]") {
+  Bench b;
+  b.put("a", "1");
+  b.put("b", "1");
+  b.now += kSecondUs;
+  b.safe = 0;
+  CHECK(b.take().empty());
+  b.put("b", "2");
+  b.queue.regroup([](QueueKey) { return std::uint16_t{1}; });
+  CHECK(b.queue.stats().in_flight == 0);
+  b.safe = UINT64_MAX;
+  CHECK(b.take().empty());
+  const auto flights = b.take(1);
+  REQUIRE(flights.size() == 2);
+  for (const auto& flight : flights) CHECK(flight.write->value == (flight.key == "a" ? "1" : "2"));
+}
+
+TEST_CASE("a write that depends on the one before is taken only if that is still the newest", "[write_queue]") {
+  Bench b;
+  const auto append = [&](QueueKey) { return ++b.log; };
+  const auto put = [&](std::uint64_t follows) {
+    return b.queue.put({{0, "a"}, kNode, Priority::kNormal, set("x"), follows}, b.now, append).put;
+  };
+  CHECK(put(1) == WriteQueue::Put::kChanged);
+  CHECK(put(0) == WriteQueue::Put::kAccepted);
+  CHECK(put(0) == WriteQueue::Put::kChanged);
+  CHECK(put(1) == WriteQueue::Put::kAccepted);
+  CHECK(b.log == 2);
+  b.queue.hurry();
+  b.flush(b.take());
+  CHECK(put(2) == WriteQueue::Put::kChanged);
+  CHECK(put(0) == WriteQueue::Put::kAccepted);
+}
+
+TEST_CASE("who waits makes it urgent, of the node where it waits", "[write_queue]") {
+  std::vector<int> told;
+  Bench b;
+  b.queue.on_urgent([&](std::uint16_t node) { told.push_back(node); });
+  b.put("a", "1", Priority::kNormal, 1);
+  CHECK(told.empty());
+  CHECK(b.queue.await({0, "a"}, [] {}));
+  CHECK(told == std::vector<int>{1});
+  const auto flights = b.take(1);
+  CHECK(b.queue.await({0, "a"}, [] {}));  // it is on its way
+  CHECK(told.size() == 1);
+  CHECK(b.queue.await_all([] {}));
+  CHECK(told == std::vector<int>{1, 0, 1});
+  b.flush(flights);
+}
+
 TEST_CASE("a direct write of keys that nobody knows supersedes all that is logged, and nothing that waits",
           "[write_queue]") {
   Bench b;
@@ -336,7 +408,9 @@ class Model {
   explicit Model(std::uint32_t seed) : random_(seed), b_(small()) {}
 
   void run(int steps) {
+    b_.safe = 0;
     for (int i = 0; i < steps; ++i) step();
+    b_.safe = b_.log;
     b_.queue.hurry();
     while (!flights_.empty() || b_.queue.stats().records != 0) {
       b_.now += 3 * kSecondUs;
@@ -345,6 +419,7 @@ class Model {
     }
     for (const auto& [key, sequence] : newest_) REQUIRE(upstream_[key] == sequence);
     REQUIRE(b_.queue.stats().bytes == 0);
+    REQUIRE(b_.queue.stats().behind == 0);
     REQUIRE(b_.queue.checkpoint(b_.log) == b_.log);
     b_.queue.checkpointed(b_.log);
   }
@@ -354,6 +429,7 @@ class Model {
 
   void step() {
     b_.now += random_() % 200'000;
+    b_.safe += random_() % (b_.log - b_.safe + 1);
     const std::string key = "k" + std::to_string(random_() % 8);
     const std::uint32_t kind = random_() % 10;
     if (kind < 5) {
@@ -390,6 +466,7 @@ class Model {
     }
   }
   void check(const std::string& key) {
+    REQUIRE(b_.queue.stats().dropped() == 0);
     const auto pending = b_.queue.find({0, key});
     if (pending) REQUIRE(pending->sequence == newest_[key]);
     if (!pending && newest_.contains(key)) REQUIRE(upstream_[key] == newest_[key]);
@@ -429,7 +506,7 @@ TEST_CASE("threads put while one flushes, and the last of each key arrives", "[w
     writers.emplace_back([&, t] {
       for (int i = 0; i < kWrites; ++i) {
         const std::string key = std::to_string(t) + ":" + std::to_string(i % 50);
-        const auto result = queue.put({0, key}, 0, Priority::kNormal, set(std::to_string(i)), 1,
+        const auto result = queue.put({{0, key}, 0, Priority::kNormal, set(std::to_string(i))}, 1,
                                       [&](QueueKey) { return log.fetch_add(1) + 1; });
         if (result.put != WriteQueue::Put::kAccepted) std::abort();
         const auto pending = queue.find({0, key});
