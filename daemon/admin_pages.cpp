@@ -106,11 +106,12 @@ AdminPage AdminPages::error_page(unsigned status, std::string_view text) {
 }
 
 const AdminPages::Route* AdminPages::find_route(std::string_view path) {
-  static constexpr std::array<Route, 7> kRoutes = {{{"/", &AdminPages::index},
+  static constexpr std::array<Route, 8> kRoutes = {{{"/", &AdminPages::index},
                                                     {"/metrics", &AdminPages::metrics, true},
                                                     {"/stats", &AdminPages::stats},
                                                     {"/config", &AdminPages::config},
                                                     {"/purge", &AdminPages::purge, false, true},
+                                                    {"/flush", &AdminPages::flush, false, true},
                                                     {"/livez", &AdminPages::live, true},
                                                     {"/readyz", &AdminPages::ready, true}}};
   for (const Route& route : kRoutes) {
@@ -127,6 +128,11 @@ AdminPage AdminPages::purge() const {
   handlers_.purge();
   log::write_limited(log::Level::kInfo, "l1_purged", {}, {{"reason", "asked by the admin server"}});
   return {200, kPlain, "ok\n", {}, {}};
+}
+AdminPage AdminPages::flush() const {
+  const std::size_t left = handlers_.flush();
+  if (left == 0) return {200, kPlain, "nothing waits\n", {}, {}};
+  return {202, kPlain, std::to_string(left) + " writes leave for the upstream\n", {}, {}};
 }
 AdminPage AdminPages::live() const { return probe_page(handlers_.live); }
 AdminPage AdminPages::ready() const { return probe_page(handlers_.ready); }

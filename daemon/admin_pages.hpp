@@ -1,6 +1,7 @@
 // What the admin server answers, apart from HTTP's wire format and from sockets.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -19,6 +20,7 @@ struct AdminHandlers {
   std::function<bool(std::string& why)> ready;  // false: `why` says what is missing; send no clients yet
   std::function<std::string()> config;          // the settings in force as YAML, without secrets
   std::function<void()> purge;                  // empties L1
+  std::function<std::size_t()> flush;           // what was deferred leaves for the upstream; the writes that still wait
   MetricLabels labels;                          // constant labels of every metric
   // Whether it is the token that permits changes, in constant time; empty: there is none, and nothing can be changed.
   std::function<bool(std::string_view given)> is_token;
@@ -32,10 +34,10 @@ struct AdminPage {
   std::string authenticate;  // of a 401: how
 };
 
-// The pages: / /metrics /stats /config /livez /readyz, for GET and HEAD, and /purge for POST. Who may: with a token all but
-// probes and metrics want it (RFC 6750); without one all may be read and nothing changed. Pure
-// but for what the handlers do, so that every answer is tested without a socket. A handler that throws becomes a 500 with no
-// detail in it: the caller may be anyone, the log has the reason. The caller owns threading; one call at a time.
+// The pages: / /metrics /stats /config /livez /readyz, for GET and HEAD, and /purge and /flush for POST. Who may: with a
+// token all but probes and metrics want it (RFC 6750); without one all may be read and nothing changed. Pure but for what
+// the handlers do, so that every answer is tested without a socket. A handler that throws becomes a 500 with no detail in
+// it: the caller may be anyone, the log has the reason. The caller owns threading; one call at a time.
 class AdminPages {
  public:
   // Throws std::invalid_argument where the labels are wrong (metric_labels_error()).
@@ -63,6 +65,8 @@ class AdminPages {
   [[nodiscard]] AdminPage stats() const;
   [[nodiscard]] AdminPage config() const;
   [[nodiscard]] AdminPage purge() const;
+  // 202 while something waits, 200 when nothing does: asked until then.
+  [[nodiscard]] AdminPage flush() const;
   [[nodiscard]] bool knows(std::string_view authorization) const;
   [[nodiscard]] AdminPage live() const;
   [[nodiscard]] AdminPage ready() const;

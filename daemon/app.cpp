@@ -492,6 +492,7 @@ int App::run() {
     };
     handlers.config = [this] { return config::print_config(settings_); };
     handlers.purge = [this] { cache_.purge_everything(); };
+    handlers.flush = [this] { return press_write_behind(); };
     handlers.labels = settings_.metrics.labels;
     if (!admin_token_.empty()) {
       handlers.is_token = [this](std::string_view given) { return same_secret(given, admin_token_); };

@@ -50,6 +50,8 @@ class App {
   // True: nothing waits to be flushed.
   [[nodiscard]] bool flush_write_behind();
   void close_write_behind();
+  // What waits leaves at once; how much that is.
+  [[nodiscard]] std::size_t press_write_behind();
   [[nodiscard]] WriteBehindRow write_behind_row() const;
   void accept(int fd, bool tls);
   void on_topology(const tiers::upstream::TopologyPtr& topology);

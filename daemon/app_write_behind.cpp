@@ -86,6 +86,12 @@ bool App::flush_write_behind() {
   return write_behind_->queue().stats().records == 0;
 }
 
+std::size_t App::press_write_behind() {
+  if (write_behind_ == nullptr) return 0;
+  write_behind_->queue().press();
+  return write_behind_->queue().stats().records;
+}
+
 void App::close_write_behind() {
   const std::size_t left = write_behind_->queue().stats().records;
   write_behind_->tick();

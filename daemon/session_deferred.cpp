@@ -71,7 +71,7 @@ bool Session::own_is_under_way(std::string_view key) {
 
 Session::Behind Session::defer(const Command& command, const Args& args) {
   if (tiers::write_behind::depends_on_key(command.name, args)) return defer_dependent(command, args);
-  const std::vector<DeferrableWrite> writes = tiers::write_behind::deferrable_writes(command.name, args, unix_ms());
+  const auto writes = tiers::write_behind::deferrable_writes(command.name, args, unix_ms());
   bool durable = false;
   for (const DeferrableWrite& one : writes) {
     const Durability durability = shared_.cache.policies().of(one.key).durability;

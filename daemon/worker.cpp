@@ -76,7 +76,10 @@ tiers::WriteFlusherOptions Worker::flusher_options(const WorkerOptions& options)
 }
 
 void Worker::await_safe(std::uint64_t sequence, Session& session, std::uint64_t number) {
-  safe_waiters_.emplace(sequence, std::pair{&session, number});
+  // Nearly always the last one: only reads wait for what was written before.
+  const auto at = std::upper_bound(safe_waiters_.rbegin(), safe_waiters_.rend(), sequence,
+                                   [](std::uint64_t one, const SafeWaiter& other) { return one >= other.sequence; });
+  safe_waiters_.insert(at.base(), {sequence, &session, number});
   awaits_safe_.store(true);
   // It may have become so in between, and then nobody tells.
   const std::uint64_t safe = shared_.write_behind->safe_sequence();
@@ -96,10 +99,10 @@ void Worker::flush_soon() {
 }
 
 void Worker::release_safe(std::uint64_t sequence) {
-  while (!safe_waiters_.empty() && safe_waiters_.begin()->first <= sequence) {
-    const auto [session, number] = safe_waiters_.begin()->second;
-    safe_waiters_.erase(safe_waiters_.begin());
-    session->on_safe(number);
+  while (!safe_waiters_.empty() && safe_waiters_.front().sequence <= sequence) {
+    const SafeWaiter waiter = safe_waiters_.front();
+    safe_waiters_.pop_front();
+    waiter.session->on_safe(waiter.number);
   }
   if (safe_waiters_.empty()) awaits_safe_.store(false);
 }
@@ -170,6 +173,7 @@ void Worker::drain() {
 
 void Worker::end_turn() {
   turn_us_ = 0;
+  const bool busy = !dirty_.empty();
   fills_.flush();
   // A session that reads on may ask for a fill that is answered at once, which is another session's, or its own, turn again.
   while (!dirty_.empty()) {
@@ -189,7 +193,7 @@ void Worker::end_turn() {
     }
     fills_.flush();
   }
-  if (flusher_) flusher_->end_turn();
+  if (flusher_) flusher_->end_turn(busy);
   router_.flush();
   pinned_.flush();
   if (!monitor_lines_.empty()) send_monitor_lines();

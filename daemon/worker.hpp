@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -112,6 +113,11 @@ class Worker {
   void learn(std::string name, std::function<void()> then);
 
  private:
+  struct SafeWaiter {
+    std::uint64_t sequence = 0;
+    Session* session = nullptr;
+    std::uint64_t number = 0;  // which place
+  };
   struct Lesson {
     std::unique_ptr<protocol::DynamicCommand> command;
     std::int64_t until_us = 0;
@@ -143,7 +149,7 @@ class Worker {
   std::vector<Session*> dirty_;
   std::vector<Session*> turn_;  // those whose turn ends; empty otherwise, with its room
   std::vector<Session*> congested_;
-  std::multimap<std::uint64_t, std::pair<Session*, std::uint64_t>> safe_waiters_;  // by sequence: who, and which place
+  std::deque<SafeWaiter> safe_waiters_;  // by sequence
   std::atomic<bool> awaits_safe_{false};
   std::atomic<bool> urged_{false};
   std::vector<std::uint32_t> positions_;

@@ -63,20 +63,18 @@ RecoveryReport WriteBehind::open(std::int64_t now_us) {
 
 bool WriteBehind::close() { return log_ == nullptr || log_->close(); }
 
-Appended WriteBehind::append(const Record& record) {
-  if (log_) return log_->append(record);
-  return {unlogged_.fetch_add(1) + 1, AppendStatus::kTaken};
-}
-
 WriteQueue::PutResult WriteBehind::put(WriteQueue::NewWrite write, std::int64_t now_us) {
-  AppendStatus status = AppendStatus::kTaken;
+  if (log_ == nullptr) return queue_.put(std::move(write), now_us, [&](QueueKey) { return unlogged_.fetch_add(1) + 1; });
   const WritePtr what = write.write;
-  auto result = queue_.put(std::move(write), now_us, [&](QueueKey key) {
-    const Appended appended = append(record_of(key, *what));
-    status = appended.status;
+  const Record record = record_of(write.key, *what);
+  const std::uint32_t begun = begin_checksum(record);
+  Appended appended;
+  auto result = queue_.put(std::move(write), now_us, [&](QueueKey) {
+    appended = log_->append_quietly(record, begun);
     return appended.sequence;
   });
-  if (status == AppendStatus::kFull) {
+  if (appended.asleep) log_->wake();
+  if (appended.status == AppendStatus::kFull) {
     queue_.press();
     result.put = WriteQueue::Put::kFull;
   }
@@ -90,14 +88,14 @@ std::uint64_t WriteBehind::flushable_sequence() const {
 std::optional<std::uint64_t> WriteBehind::supersede(QueueKey key) {
   if (log_ == nullptr) return 0;
   return queue_.supersede(key, [&](QueueKey named) {
-    return append({RecordKind::kSuperseded, named.database, 0, named.key, {}}).sequence;
+    return log_->append({RecordKind::kSuperseded, named.database, 0, named.key, {}}).sequence;
   });
 }
 
 std::optional<std::uint64_t> WriteBehind::supersede_all() {
   if (log_ == nullptr) return 0;
   return queue_.supersede_all([&](QueueKey named) {
-    return append({RecordKind::kSuperseded, named.database, 0, named.key, {}}).sequence;
+    return log_->append({RecordKind::kSuperseded, named.database, 0, named.key, {}}).sequence;
   });
 }
 

@@ -63,8 +63,6 @@ class WriteBehind {
   [[nodiscard]] write_behind::LogStats log_stats() const { return log_ ? log_->stats() : write_behind::LogStats(); }
 
  private:
-  [[nodiscard]] write_behind::Appended append(const write_behind::Record& record);
-  [[nodiscard]] std::uint64_t last_sequence() const;
   void raise_safe(std::uint64_t sequence);
 
   const WriteBehindOptions options_;

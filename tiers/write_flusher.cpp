@@ -38,6 +38,14 @@ void WriteFlusher::tick(std::int64_t now_us) {
   }
 }
 
+void WriteFlusher::end_turn(bool busy) {
+  if (!applied_.empty()) {
+    queue_.flushed(applied_, io::boot_us());
+    applied_.clear();
+  }
+  if (landed_ && !busy) tick(io::boot_us());
+}
+
 upstream::Router::Lane* WriteFlusher::lane_of(std::uint32_t database) {
   const auto found = lanes_.find(database);
   if (found != lanes_.end()) return found->second;
@@ -117,7 +125,7 @@ void WriteFlusher::end(std::uint64_t token, bool failed) {
   counters_.flush_latency.observe(static_cast<std::uint64_t>(std::max<std::int64_t>(0, now_us - sent.sent_us)));
   const FlushOutcome outcome = write_behind::flush_outcome(sent.reply, failed || !sent.told);
   switch (outcome) {
-    case FlushOutcome::kApplied: queue_.flushed(sent.flight.entry, now_us); break;
+    case FlushOutcome::kApplied: applied_.push_back(sent.flight.entry); break;
     case FlushOutcome::kAgain: queue_.failed(sent.flight.entry, now_us); break;
     case FlushOutcome::kNever: {
       const std::string_view line = std::string_view(sent.reply).substr(1, sent.reply.size() - 3);

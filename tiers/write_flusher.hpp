@@ -47,10 +47,9 @@ class WriteFlusher final : public upstream::ReplySink {
 
   // Sends what is due: a few times a second, when the queue says that something is urgent ...
   void tick(std::int64_t now_us);
-  // ... and when what was in flight has made room.
-  void end_turn() {
-    if (landed_) tick(io::boot_us());
-  }
+  // ... and when what was in flight has made room. While clients keep the worker busy that waits for the tick: what leaves
+  // later may be replaced meanwhile.
+  void end_turn(bool busy);
   [[nodiscard]] std::size_t in_flight() const { return sent_.size() - free_.size(); }
 
  private:
@@ -83,6 +82,7 @@ class WriteFlusher final : public upstream::ReplySink {
   std::map<std::uint32_t, upstream::Router::Lane*> lanes_;  // by database
   std::vector<write_behind::WriteQueue::Flight> flights_;   // scratch of one tick
   std::string bytes_;                                       // scratch of one request
+  std::vector<write_behind::WriteQueue::Entry*> applied_;   // in this turn
   bool landed_ = false;                                     // since the last tick
   std::vector<Sent> sent_;                                  // by token
   std::vector<std::uint64_t> free_;                         // tokens

@@ -374,6 +374,45 @@ class Queue(Case):
         self.assertEqual(len(letters), 1)
         self.assertIn("not:a", letters[0])
 
+    def test_a_dead_letter_that_cannot_be_written_down_is_kept(self):
+        own = RedisServer()
+        self.addCleanup(own.close)
+        own.call("ACL", "SETUSER", "default", "resetkeys", "~may:*", "~is-l1-on")
+        sidecar = self.start(own.url, **{"write_behind.batch_interval": "10ms"})
+        near = self.client(sidecar)
+        letters = self.log / "log" / "dead-letters.log"
+        letters.mkdir()
+        self.assertEqual(near.call("SET", "not:a", "1"), b"OK")
+        sidecar.wait_for_log("write_behind_dead_letter_kept")
+        self.assertEqual(near.call("GET", "not:a"), b"1")
+        self.assertEqual(sidecar.stats()["write_behind"]["dead"], 0)
+        letters.rmdir()
+        eventually(lambda: sidecar.stats()["write_behind"]["dead"] == 1, "the dead letter is written down")
+        self.assertIn("not:a", letters.read_text())
+
+    def test_the_admin_server_flushes_on_demand(self):
+        token = self.log / "token"
+        token.write_text("adm1n\n")
+        sidecar = self.start(**{"admin.token_file": str(token)})
+        near = self.client(sidecar)
+        near.pipeline([("SET", f"k{i}", "v") for i in range(100)])
+        self.assertEqual(sidecar.http("/flush", "POST")[0], 401)
+        self.assertEqual(self.upstream.call("DBSIZE"), 0)
+        status, body = sidecar.http("/flush", "POST", "adm1n")
+        self.assertEqual((status, body), (202, "100 writes leave for the upstream\n"))
+        eventually(lambda: sidecar.http("/flush", "POST", "adm1n")[0] == 200, "all flushed")
+        self.assertEqual(self.upstream.call("DBSIZE"), 100)
+
+    def test_sizes_of_batches_and_of_the_logs_groups_are_counted_and_nothing_is_dropped(self):
+        sidecar = self.start()
+        near = self.client(sidecar)
+        near.pipeline([("SET", f"k{i}", "v") for i in range(50)] + [("GET", "k1"), ("MGET", "k1", "k2")])
+        near.call("NEAR.FLUSH", "WRITES")
+        self.assertEqual(sidecar.metric("nearcached_write_behind_batch_records_sum"), 50)
+        self.assertEqual(sidecar.metric("nearcached_write_behind_log_group_records_sum"), 50)
+        self.assertEqual(sidecar.metric("nearcached_write_behind_reads_total"), 3)
+        self.assertEqual(sidecar.metric("nearcached_write_behind_dropped_total"), 0)
+
     def test_near_flush_waits_for_what_is_pending(self):
         sidecar = self.start()
         near = self.client(sidecar)
@@ -416,6 +455,23 @@ class Ends(Case):
         near = self.again(sidecar)
         near.call("DBSIZE")
         self.assertEqual(sorted(self.upstream.call("KEYS", "*")), [b"foreign"])
+
+    def test_what_is_too_old_to_be_replayed_is_a_dead_letter(self):
+        sidecar = self.start(**{"write_behind.max_replay_age": "1ms"})
+        self.client(sidecar).call("SET", "old", "v", "EX", "1000")
+        sidecar.kill()
+        time.sleep(0.01)
+        near = self.again(sidecar)
+        self.assertIsNone(near.call("GET", "old"))
+        self.assertIsNone(self.upstream.call("GET", "old"))
+        letters = (self.log / "log" / "dead-letters.log").read_text().splitlines()
+        self.assertEqual(len(letters), 1)
+        self.assertIn("max_replay_age", letters[0])
+        self.assertIn("old".encode().hex(), letters[0])
+        eventually(lambda: sidecar.stats()["write_behind"]["log"]["checkpoint"] == 1, "the checkpoint")
+        sidecar.kill()
+        self.again(sidecar)
+        self.assertEqual(len((self.log / "log" / "dead-letters.log").read_text().splitlines()), 1)
 
     def test_two_on_one_log_are_one_too_many(self):
         self.start()

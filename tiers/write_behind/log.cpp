@@ -42,8 +42,14 @@ Log::Log(Disk& disk, LogStart start, LogOptions options)
 Log::~Log() { static_cast<void>(close()); }
 
 Appended Log::append(const Record& record) {
+  const bool fits = record_bytes(record) <= options_.record_bytes_max;
+  const Appended appended = append_quietly(record, fits ? begin_checksum(record) : 0);
+  if (appended.asleep) wake();
+  return appended;
+}
+
+Appended Log::append_quietly(const Record& record, std::uint32_t begun) {
   const std::size_t bytes = record_bytes(record);
-  const std::uint32_t begun = bytes <= options_.record_bytes_max ? begin_checksum(record) : 0;
   const std::lock_guard lock(mutex_);
   const AppendStatus status = admit(record, bytes);
   if (status == AppendStatus::kFull) ++refused_full_;
@@ -51,8 +57,7 @@ Appended Log::append(const Record& record) {
   if (status == AppendStatus::kTooLarge) ++refused_too_large_;
   if (status != AppendStatus::kTaken) return {0, status};
   const std::uint64_t sequence = filling_.append(record, begun);
-  if (filling_.records == 1) wake_.notify_one();
-  return {sequence, AppendStatus::kTaken};
+  return {sequence, AppendStatus::kTaken, filling_.records == 1};
 }
 
 AppendStatus Log::admit(const Record& record, std::size_t bytes) const noexcept {

@@ -35,6 +35,7 @@ enum class AppendStatus : std::uint8_t {
 struct Appended {
   std::uint64_t sequence = 0;  // 0 unless kTaken
   AppendStatus status = AppendStatus::kTaken;
+  bool asleep = false;  // nobody has told the log's thread that there is something to do: wake() does
 };
 
 struct LogOptions {
@@ -94,6 +95,10 @@ class Log {
   // The record is durable once durable_sequence() has reached its sequence. Sequences are dense and in the order of the
   // appends. What has a sequence is never dropped while the process lives: it becomes durable, or waits for the disk.
   [[nodiscard]] Appended append(const Record& record);
+  // The same for who holds a lock of his own, in two steps: wake() is called without it, if Appended::asleep says so.
+  // `begun`: of begin_checksum(record), made before.
+  [[nodiscard]] Appended append_quietly(const Record& record, std::uint32_t begun);
+  void wake() { wake_.notify_one(); }
   [[nodiscard]] std::uint64_t durable_sequence() const noexcept { return durable_.load(std::memory_order_acquire); }
   // Every record up to the sequence has been applied upstream, or is not to be. Takes effect once it is durable.
   void checkpoint(std::uint64_t sequence);

@@ -6,14 +6,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <list>
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <set>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -85,15 +82,17 @@ struct QueueStats {
 // key's writes in the order in which they were put, with some left out. Between keys there is none.
 //
 // Batches are per node: a node's writes leave when there are batch_records of them, when the oldest is batch_interval_us
-// old, or when somebody waits for them. A node that failed rests for a while, longer each time, and then begins with one
-// batch again, twice as much with each that succeeds: what piled up in an outage does not come over it at once.
+// old, or when somebody waits for them. In a burst (more than batch_records within 10 ms, and again) they leave by their age
+// alone: what is written that fast is likely to be written again, and the upstream is spared what is replaced. A node that
+// failed rests for a while, longer each time, and then begins with one batch again, twice as much with each that succeeds:
+// what piled up in an outage does not come over it at once.
 //
 // Sequences are those of the log, taken while the queue is locked: so the log has a key's records in the queue's order. A
 // logged entry is upstream, but a restart would write it once more: a direct write of the key must first make a
 // superseding record durable (coherence.md, Write-behind).
 //
-// What it is bad at: one mutex. It is held for a map lookup and the copying of a record into the log's buffer; reads of keys
-// that are not dirty never take it (may_be_dirty).
+// What it is bad at: one mutex. A put holds it for a map lookup and the copying of a record into the log's buffer; what is
+// flushed takes it once a batch; reads of keys that are not dirty never do (may_be_dirty).
 //
 // Bounds: records_max, bytes_max, max_age_us: put() says kFull, and what waits leaves at once. Logged entries are bounded by
 // the log's size. Threading: all functions from any thread. Callbacks are called without the lock, by who made them due.
@@ -146,7 +145,7 @@ class WriteQueue {
   void restore(QueueKey key, WritePtr write, std::uint64_t sequence, std::int64_t now_us);
   // False: no write of the key, in whatever database, waits or is in flight. No lock. True from before put() returns until
   // within flushed().
-  [[nodiscard]] bool may_be_dirty(std::string_view key) const noexcept { return unflushed_.may_have(key); }
+  [[nodiscard]] bool may_be_dirty(std::string_view key) const noexcept { return unflushed_.may_have(hash_of(key)); }
   // What is to become of a key, if that is not upstream yet.
   [[nodiscard]] std::optional<Pending> find(QueueKey key) const;
 
@@ -154,8 +153,8 @@ class WriteQueue {
   // `safe_sequence`: the upstream must not have what a restart would not know of. What is due and not safe yet is put aside
   // for the next call, and what is put meanwhile goes behind it: else a key that is written all the time would never leave.
   void take(std::uint16_t node, std::int64_t now_us, std::uint64_t safe_sequence, std::vector<Flight>& flights);
-  // The upstream has applied it.
-  void flushed(Entry* entry, std::int64_t now_us);
+  // The upstream has applied them.
+  void flushed(const std::vector<Entry*>& entries, std::int64_t now_us);
   // It has not, or nobody knows: it goes again, unless a later one has come.
   void failed(Entry* entry, std::int64_t now_us);
   // It never will: somebody has written it down elsewhere.
@@ -186,87 +185,27 @@ class WriteQueue {
   [[nodiscard]] QueueStats stats() const;
 
  private:
-  struct Id {
-    std::uint32_t database;
-    std::string key;
-  };
-  struct Hash {
-    using is_transparent = void;
-    [[nodiscard]] std::size_t operator()(QueueKey id) const noexcept {
-      return std::hash<std::string_view>()(id.key) ^ (id.database * 0x9E3779B97F4A7C15u);
-    }
-    [[nodiscard]] std::size_t operator()(const Id& id) const noexcept { return (*this)(QueueKey{id.database, id.key}); }
-  };
-  struct Equal {
-    using is_transparent = void;
-    template <class A, class B>
-    [[nodiscard]] bool operator()(const A& a, const B& b) const noexcept {
-      return a.database == b.database && std::string_view(a.key) == std::string_view(b.key);
-    }
-  };
-  struct Node {
-    std::array<std::list<Entry*>, kPriorities> waiting;
-    std::vector<Entry*> aside;  // in flight, but not safe yet
-    std::size_t in_flight = 0;
-    std::size_t window = 0;      // in flight at most, at the moment
-    std::size_t wanted = 0;      // of what waits: somebody waits for it
-    std::uint32_t failures = 0;  // since the last success
-    std::int64_t rests_until_us = 0;
-
-    [[nodiscard]] std::size_t size() const;
-    // Since when the one that has waited longest does; of an empty one the end of time.
-    [[nodiscard]] std::int64_t oldest_us() const;
-  };
-  using Due = std::vector<Callback>;  // to be called without the lock
   // How many entries there are by a part of their key's hash.
   class KeyFilter {
    public:
-    void add(std::string_view key) noexcept { counts_[place(key)].fetch_add(1); }
-    void remove(std::string_view key) noexcept { counts_[place(key)].fetch_sub(1); }
-    [[nodiscard]] bool may_have(std::string_view key) const noexcept { return counts_[place(key)].load() != 0; }
+    void add(std::size_t hash) noexcept { counts_[hash % kPlaces].fetch_add(1); }
+    void remove(std::size_t hash) noexcept { counts_[hash % kPlaces].fetch_sub(1); }
+    [[nodiscard]] bool may_have(std::size_t hash) const noexcept { return counts_[hash % kPlaces].load() != 0; }
 
    private:
     static constexpr std::size_t kPlaces = 1u << 16;
-    [[nodiscard]] static std::size_t place(std::string_view key) noexcept;
 
     std::array<std::atomic<std::uint32_t>, kPlaces> counts_{};
   };
+  struct State;  // what the mutex guards
 
-  // With mutex_ held.
-  [[nodiscard]] Entry* entry_of(QueueKey key) const;
-  [[nodiscard]] Entry& make_entry(QueueKey key);
-  void insert(NewWrite write, std::uint64_t sequence, std::int64_t now_us);
-  void accept(Entry& entry, WritePtr write, std::uint64_t sequence, std::int64_t now_us);
-  void enqueue(Entry& entry, bool first);
-  void dequeue(Entry& entry);
-  [[nodiscard]] std::optional<std::uint64_t> supersede(Entry& entry, const Append& append);
-  void land(Entry& entry);
-  void wait_again(Entry& entry);
-  void settle(Entry& entry, Due& due);
-  void want(Entry& entry);
-  void board(std::uint16_t index, Node& from);
-  void press_locked();
-  void erase(Entry& entry);
-  void collect(Entry& entry, Due& due);
-  [[nodiscard]] bool full(std::size_t more_bytes, bool new_record, std::int64_t now_us) const;
-  [[nodiscard]] bool leaves(const Node& node, std::int64_t now_us) const;
-  [[nodiscard]] Node& node(std::uint16_t index);
+  [[nodiscard]] static std::size_t hash_of(std::string_view key) noexcept { return std::hash<std::string_view>()(key); }
 
-  const QueueOptions options_;
   std::function<void(std::uint16_t)> urgent_;
   KeyFilter known_;      // all entries
   KeyFilter unflushed_;  // those that wait or are in flight
-
-  mutable std::mutex mutex_;  // guards all that follows
-  std::unordered_map<Id, std::unique_ptr<Entry>, Hash, Equal> entries_;
-  std::vector<std::unique_ptr<Node>> nodes_;
-  std::set<std::pair<std::uint64_t, Entry*>> dirty_;   // by the oldest sequence that is not upstream
-  std::set<std::pair<std::uint64_t, Entry*>> logged_;  // by the newest sequence
-  std::vector<std::pair<std::uint64_t, Callback>> waiters_for_all_;
-  std::uint64_t last_sequence_ = 0;  // that was put
-  std::uint64_t pressed_up_to_ = 0;  // a sequence
-  bool hurrying_ = false;
-  QueueStats stats_;
+  mutable std::mutex mutex_;
+  const std::unique_ptr<State> state_;
 };
 
 }  // namespace nearcached::tiers::write_behind

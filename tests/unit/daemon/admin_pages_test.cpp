@@ -21,6 +21,7 @@ AdminHandlers sample_handlers() {
           .ready = [](std::string&) { return true; },
           .config = [] { return std::string("threads: 2\n"); },
           .purge = [] {},
+          .flush = [] { return std::size_t{0}; },
           .labels = {{"service", "api"}},
           .is_token = {}};
 }
@@ -180,6 +181,20 @@ TEST_CASE("with a token probes and metrics are open, all else wants it, and it p
   CHECK(purged == 0);
   CHECK(pages.answer("POST", "/purge", "Bearer s3cret").status == 200);
   CHECK(purged == 1);
+}
+
+TEST_CASE("a flush is asked for until nothing waits") {
+  AdminHandlers handlers = sample_handlers();
+  handlers.is_token = [](std::string_view given) { return given == "s3cret"; };
+  std::size_t left = 3;
+  handlers.flush = [&] { return left; };
+  const AdminPages pages(handlers);
+  CHECK(pages.answer("POST", "/flush", "").status == 401);
+  CHECK(pages.answer("GET", "/flush", "Bearer s3cret").status == 405);
+  CHECK(pages.answer("POST", "/flush", "Bearer s3cret").status == 202);
+  CHECK(pages.answer("POST", "/flush", "Bearer s3cret").body == "3 writes leave for the upstream\n");
+  left = 0;
+  CHECK(pages.answer("POST", "/flush", "Bearer s3cret").status == 200);
 }
 
 }  // namespace

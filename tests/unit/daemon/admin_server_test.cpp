@@ -138,6 +138,7 @@ AdminHandlers sample_handlers() {
           .ready = [](std::string& why) { return why = "no upstream", false; },
           .config = [] { return std::string(); },
           .purge = [] {},
+          .flush = [] { return std::size_t{0}; },
           .labels = {},
           .is_token = {}};
 }

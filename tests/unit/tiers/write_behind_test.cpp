@@ -49,7 +49,7 @@ bool within_seconds(Condition condition) {
 void flush(WriteBehind& behind) {
   std::vector<WriteQueue::Flight> flights;
   behind.queue().take(0, 1, behind.flushable_sequence(), flights);
-  for (const auto& flight : flights) behind.queue().flushed(flight.entry, 1);
+  for (const auto& flight : flights) behind.queue().flushed({flight.entry}, 1);
 }
 
 TEST_CASE("a write is safe once it is durable, and who wants to know is told", "[write_behind]") {

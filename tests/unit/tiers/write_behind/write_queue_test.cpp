@@ -40,7 +40,9 @@ struct Bench {
     return found;
   }
   void flush(const std::vector<WriteQueue::Flight>& flights) {
-    for (const auto& flight : flights) queue.flushed(flight.entry, now);
+    std::vector<WriteQueue::Entry*> entries;
+    for (const auto& flight : flights) entries.push_back(flight.entry);
+    queue.flushed(entries, now);
   }
   std::string pending(std::string_view key) {
     const auto found = queue.find({0, key});
@@ -460,7 +462,7 @@ class Model {
       upstream_[std::string(flight.key)] = flight.sequence;
     }
     if (applied) {
-      b_.queue.flushed(flight.entry, b_.now);
+      b_.queue.flushed({flight.entry}, b_.now);
     } else {
       b_.queue.failed(flight.entry, b_.now);
     }
@@ -522,7 +524,7 @@ TEST_CASE("threads put while one flushes, and the last of each key arrives", "[w
     queue.take(0, 1, UINT64_MAX, flights);
     for (const auto& flight : flights) {
       upstream[std::string(flight.key)] = flight.write->value;
-      queue.flushed(flight.entry, 1);
+      queue.flushed({flight.entry}, 1);
     }
   }
   for (std::thread& writer : writers) writer.join();
