@@ -66,9 +66,10 @@ class OfACluster(Single):
 
     NODE_TIMEOUT_MS = 15_000
     REPLICAS = 0
+    ARGS = DURABLE
 
     def __init__(self):
-        self.cluster = Cluster(primaries=3, replicas=self.REPLICAS, node_timeout_ms=self.NODE_TIMEOUT_MS, args=DURABLE)
+        self.cluster = Cluster(primaries=3, replicas=self.REPLICAS, node_timeout_ms=self.NODE_TIMEOUT_MS, args=self.ARGS)
         self.url = self.cluster.url
         self.victim = None
         self.turn = 0
@@ -121,6 +122,7 @@ class FailingOver(OfACluster):
 
     NODE_TIMEOUT_MS = 1500 * SLOWNESS
     REPLICAS = 1
+    ARGS = [*DURABLE, "--cluster-allow-replica-migration", "no"]  # each stays where it can be waited for
     PAUSE_MS = 60_000
 
     def __init__(self):
@@ -142,7 +144,7 @@ class FailingOver(OfACluster):
         self.wait_ready()
         self.choose_victim()
         self.killed += 1
-        replica = self.cluster.replicas_of(self.victim)[0]
+        replica = eventually(lambda: self.cluster.replicas_of(self.victim), "a replica that the others know", 3 * PATIENCE_S)[0]
         with self.victim.client() as client:
             client.call("CLIENT", "PAUSE", self.PAUSE_MS, "WRITE")
             written = int(self.victim.info("replication")["master_repl_offset"])
