@@ -21,8 +21,9 @@ from workers import WRITE_BATCH_MAX, KeyChooser, Writer
 
 ROUNDS = (1, 1, 2, 4)      # versions of a key, one right after the other
 LOOK_INTERVAL_S = 0.005
-UPSTREAM_MAX_S = 60.0      # from the answer to the flush, whatever is done to the sidecar meanwhile
+UPSTREAM_MAX_S = 30.0      # from the answer to the flush, whatever is done to the sidecar meanwhile
 EXPIRY_MARGIN_S = 0.02
+UNUSED_MAX_S = 0.5         # of a connection, after which it is opened again
 
 
 def home_of(key, writers, sidecars):
@@ -88,7 +89,7 @@ class DeferringWriter(Writer):
     def await_upstream(self, last, sidecar):
         """Looks until the upstream has all of them, and notes when it had."""
         waiting = list(last.values())
-        give_up_at = time.monotonic() + UPSTREAM_MAX_S
+        began = time.monotonic()
         while waiting:
             replies = self.look(waiting)
             now = time.monotonic()
@@ -99,11 +100,20 @@ class DeferringWriter(Writer):
                 else:
                     left.append(write)
             waiting = left
-            if waiting and now > give_up_at:
+            if waiting and now > began + UPSTREAM_MAX_S:
                 self.report.violation(f"sidecar {sidecar}: acknowledged and not upstream after {UPSTREAM_MAX_S:.0f} s: "
                                       f"{[(write.key, write.version) for write in waiting]}, found {replies!r:.200}")
                 return
             time.sleep(LOOK_INTERVAL_S)
+        if time.monotonic() > began + UNUSED_MAX_S:
+            self.open_again()
+
+    def open_again(self):
+        """Connections that were not looked at for so long may have been dropped in a fault that is over by now."""
+        for session in self.sessions:
+            if session.client is not None:
+                session.client.close()
+                session.client = None
 
     def look(self, writes):
         try:
@@ -113,7 +123,7 @@ class DeferringWriter(Writer):
 
     def has_arrived(self, write, reply, sidecar):
         """Whether the upstream has it. That a key is not there says nothing while its value may still be on its way; when it
-        can have expired, the sidecar is asked to flush what it has."""
+        can have expired, or been deleted by a write without an answer, the sidecar is asked to flush what it has."""
         if isinstance(reply, (ReplyError, OSError)):
             return False
         try:
@@ -121,9 +131,12 @@ class DeferringWriter(Writer):
         except (WrongValue, ValueError) as error:
             self.report.violation(f"upstream: {error}")
             return False
-        if write.lives == DELETED or what != ABSENT:
-            return what == (ABSENT if write.lives == DELETED else write.version)
-        return write.lives > 0 and time.monotonic() > write.sent + write.lives + EXPIRY_MARGIN_S and self.flush(sidecar)
+        if what != ABSENT:
+            return what >= write.version  # one that was sent behind it and has no answer may be there by now
+        if write.lives == DELETED:
+            return True
+        expired = write.lives > 0 and time.monotonic() > write.sent + write.lives + EXPIRY_MARGIN_S
+        return (expired or self.board.absent[write.key] > write.version) and self.flush(sidecar)
 
     def flush(self, sidecar):
         replies = self.sessions[sidecar].pipeline([("NEAR.FLUSH", "WRITES")])

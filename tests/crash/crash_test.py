@@ -8,7 +8,7 @@ grows.
     NEARCACHED_BINARY=build/asan/nearcached tests/crash/crash_test.py
 
 Writers put versions, each into keys of its own, deferred (SET, SET EX, SETEX, MSET) and now and then past the log (GETSET, DEL:
-a deletion is a version as well). The sidecar is killed at random moments and at moments that are waited for: when the log begins
+a deletion is a version as well; with some seeds also whatever is more than the queue or the log may hold). The sidecar is killed at random moments and at moments that are waited for: when the log begins
 another segment (they are so small that it happens all the time), when flushes are on their way, while it starts, while it
 replays. In some rounds the upstream (appendfsync always) is killed with it, of a cluster one primary. One more thread reads the
 upstream and sees to it that no key goes back. A failure prints the seed and the sidecar's last lines.
@@ -87,7 +87,8 @@ class Run:
     def settings(self):
         return {"write_behind.enabled": "true", "write_behind.log_dir": str(self.log_directory),
                 "write_behind.durability": "deferred", "write_behind.segment_bytes": "4KB",
-                "write_behind.log_max_bytes": "256MB", "write_behind.batch_records": 10,
+                "write_behind.log_max_bytes": self.random.choice(["256MB", "32KB"]), "write_behind.batch_records": 10,
+                "write_behind.max_records": self.random.choice([1_000_000, 15]),
                 "write_behind.batch_interval": f"{self.random.choice([0, 20, 200])}ms", "upstream.swapdb": "never",
                 "upstream.command_timeout": "3s"}
 

@@ -69,11 +69,11 @@ class Case(unittest.TestCase):
         self.addCleanup(client.close)
         return client
 
-    def start(self, **more):
+    def start(self, url=None, **more):
         settings = {"write_behind.enabled": "true", "write_behind.log_dir": str(self.directory / "log"),
                     "write_behind.segment_bytes": "64KB", "write_behind.durability": "deferred", "upstream.swapdb": "never",
                     **SLOW, **more}
-        sidecar = Sidecar(server.url, settings, environment=self.environment)
+        sidecar = Sidecar(url or server.url, settings, environment=self.environment)
         self.addCleanup(sidecar.close)
         return sidecar
 
@@ -174,6 +174,18 @@ class FullFilesystem(Case):
         client.call("NEAR.FLUSH", "WRITES")
         self.assert_all_upstream()
         self.assert_good_again(sidecar, client)
+
+    def test_a_dead_letter_that_finds_no_place_is_said(self):
+        own = RedisServer()
+        self.addCleanup(own.close)
+        own.call("ACL", "SETUSER", "default", "resetkeys", "~may:*")
+        sidecar = self.start(own.url)
+        self.fill()
+        client = self.client(sidecar)
+        self.assertEqual(client.call("SET", "not:a", "x" * 5000), b"OK")
+        self.assertEqual(client.call("NEAR.FLUSH", "WRITES"), b"OK")
+        sidecar.wait_for_log("write_behind_dead_letter_lost.*No space left on device")
+        sidecar.wait_for_log("write_behind_dead_letter .*not:a.*NOPERM")
 
     def test_kill_while_it_is_full(self):
         sidecar = self.start()
@@ -289,15 +301,16 @@ class FailingCalls(Case):
     def test_what_was_flushed_while_the_disk_failed_is_not_undone_by_an_older_record(self):
         """The log has the first value for sure and can't have the second, which waited for the disk and left for the upstream."""
         for kind in self.KINDS:
-            with self.subTest(kind=kind):
-                sidecar, client = self.fresh()
-                self.disturb(kind)
-                self.write(client, ["before:0"], "2")
-                sidecar.kill()
-                self.heal()
-                sidecar.start()
-                self.assert_all_here_and_upstream(sidecar)
-                sidecar.close()
+            for end in (Sidecar.kill, Sidecar.stop):
+                with self.subTest(kind=kind, end=end.__name__):
+                    sidecar, client = self.fresh()
+                    self.disturb(kind)
+                    self.write(client, ["before:0"], "2")
+                    end(sidecar)
+                    self.heal()
+                    sidecar.start()
+                    self.assert_all_here_and_upstream(sidecar)
+                    sidecar.close()
 
     def test_no_new_segment_can_be_made(self):
         """Of a filesystem that has become read-only, that is full, or whose directory can't be synced."""
