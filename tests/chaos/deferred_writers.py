@@ -1,13 +1,14 @@
 """Writers of a run whose sidecars defer writes (consistency_check.py --deferred).
 
-A write has two moments there: its sidecar has acknowledged it, and from then on whoever reads through that sidecar must see it;
-later it is flushed, and from then on everybody else must, within the bound. So a write raises the floor of its own sidecar at
-once (board.own), and is entered into the history as acknowledged at the moment a direct read of the upstream has found it there,
-or one that came after it: that is no earlier than the flush, so nobody is judged wrongly.
+A write has two moments there: its sidecar has acknowledged it, and from then on whoever reads through that sidecar must see
+it; later it is flushed, and from then on everybody else must, within the bound. So a write raises the floor of its own
+sidecar at once (board.own), and is entered into the history as acknowledged at the moment a direct read of the upstream has
+found it there, or one that came after it: that is no earlier than the flush, so nobody is judged wrongly.
 
-The flush is the last writer of a key. So every string has a home, the one sidecar through which it is written; hashes are not
-deferred, and are written by any way. A key is often written several times before anybody looks whether the last is upstream, so
-that it is dirty and put again; what was acknowledged can't be rolled back, since no fault of such a run takes it from the upstream.
+The flush is the last writer of a key. So every string has a home, the one sidecar through which it is written; hashes are
+not deferred, and are written by any way. A key is often written several times before anybody looks whether the last is upstream,
+so that it is dirty and put again; what was acknowledged can't be rolled back, since no fault of such a run takes it from the
+upstream.
 """
 
 import random

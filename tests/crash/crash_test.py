@@ -1,17 +1,18 @@
 #!/usr/bin/env python3
-"""Write-behind and kill -9: every acknowledged write reaches the upstream, nothing older comes over anything newer, no deadline
-grows.
+"""Write-behind and kill -9: every acknowledged write reaches the upstream, nothing older comes over anything newer, no
+deadline grows.
 
     tests/crash/crash_test.py --kills 200 --seed 7       # the long run; CTest runs a short one
     tests/crash/crash_test.py --cluster --kills 200      # before a cluster, of which a primary is killed with the sidecar
     tests/crash/crash_test.py --failover --kills 100     # ... and a replica takes over
     NEARCACHED_BINARY=build/asan/nearcached tests/crash/crash_test.py
 
-Writers put versions, each into keys of its own, deferred (SET, SET EX, SETEX, MSET) and now and then past the log (GETSET, DEL:
-a deletion is a version as well; with some seeds also whatever is more than the queue or the log may hold). The sidecar is killed at random moments and at moments that are waited for: when the log begins
-another segment (they are so small that it happens all the time), when flushes are on their way, while it starts, while it
-replays. In some rounds the upstream (appendfsync always) is killed with it, of a cluster one primary. One more thread reads the
-upstream and sees to it that no key goes back. A failure prints the seed and the sidecar's last lines.
+Writers put versions, each into keys of its own, deferred (SET, SET EX, SETEX, MSET) and now and then past the log (GETSET,
+DEL: a deletion is a version as well; with some seeds also whatever is more than the queue or the log may hold). The sidecar
+is killed at random moments and at moments that are waited for: when the log begins another segment (they are so small that
+it happens all the time), when flushes are on their way, while it starts, while it replays. In some rounds the upstream
+(appendfsync always) is killed with it, of a cluster one primary. One more thread reads the upstream and sees to it that no
+key goes back. A failure prints the seed and the sidecar's last lines.
 """
 
 import argparse
@@ -175,8 +176,8 @@ class Run:
             value = call("GET", key.name)
             version = key.version_from(key.acknowledged, value)
             if version is None or version > key.sent:
-                self.problems.append(f"{where}: {key.name} is {value!r:.20}, acknowledged is version {key.acknowledged}, sent was "
-                                     f"{key.sent}; the deletions: {key.absent[-3:]}")
+                self.problems.append(f"{where}: {key.name} is {value!r:.20}, acknowledged is version {key.acknowledged}, "
+                                     f"sent was {key.sent}; the deletions: {key.absent[-3:]}")
 
     def check_deadlines(self):
         for key in self.every_key():
@@ -226,7 +227,7 @@ class Run:
         self.kills["while a segment begins" if new else "anywhere"] += 1
 
     def kill_with_flushes_under_way(self):
-        """With writes sent to the upstream and not answered: to one that is stopped, so that it is certain, and to one that runs."""
+        """With writes sent to the upstream and not answered: to one that is stopped, so that it is certain, or that runs."""
         stopped = self.upstream.running() if self.random.random() < 0.5 else []
         for server in stopped:
             server.signal(signal.SIGSTOP)
@@ -326,13 +327,16 @@ def main():
     began = time.monotonic()
     try:
         good = run.go()
-        print(f"{run.writes} writes, {run.samples} samples of the upstream, {run.kills.total()} kills in {time.monotonic() - began:.0f} s: "
-              + ", ".join(f"{count} {name}" for name, count in sorted(run.kills.items())), flush=True)
+        kills = ", ".join(f"{count} {name}" for name, count in sorted(run.kills.items()))
+        print(f"{run.writes} writes, {run.samples} samples of the upstream, {run.kills.total()} kills in "
+              f"{time.monotonic() - began:.0f} s: {kills}", flush=True)
         if not good and run.upstream.lost_by_itself():
-            print("SKIPPED: the cluster failed over by itself, and may have lost writes:", *run.problems[:20], sep="\n")
+            print("SKIPPED: the cluster failed over by itself, and may have lost writes:", *run.problems[:20],
+                  sep="\n")
             return 77
         if not good:
-            print(f"FAILED with --seed {options.seed}:", *run.problems[:20], "the sidecar's log:", *list(run.sidecar.log)[-15:], sep="\n")
+            print(f"FAILED with --seed {options.seed}:", *run.problems[:20], "the sidecar's log:",
+                  *list(run.sidecar.log)[-15:], sep="\n")
             return 1
     finally:
         run.close()

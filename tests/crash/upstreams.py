@@ -1,7 +1,7 @@
 """The upstreams of crash_test.py: one server, a cluster without replicas, and a cluster whose replicas take over.
 
-All of them keep what they have acknowledged (appendonly, appendfsync always), so that whatever is missing in the end the sidecar
-has lost. fail() ends some of it, together with the sidecar; come_back() is called when the sidecar may be started.
+All of them keep what they have acknowledged (appendonly, appendfsync always), so that whatever is missing in the end the
+sidecar has lost. fail() ends some of it, together with the sidecar; come_back() is called before the sidecar is started.
 """
 
 import re
@@ -115,8 +115,8 @@ class OfACluster(Single):
 class FailingOver(OfACluster):
     """Three primaries with a replica each, which takes over.
 
-    Redis itself loses what a primary has acknowledged and its replica has not got yet, and nobody could tell that from what a
-    sidecar lost. So the primary takes no more writes (CLIENT PAUSE) and its replica catches up before it is killed, with
+    Redis itself loses what a primary has acknowledged and its replica has not got yet, and nobody could tell that from what
+    a sidecar lost. So the primary takes no more writes (CLIENT PAUSE) and its replica catches up before it is killed, with
     flushes unanswered in its sockets; then nothing may be lost.
     """
 
@@ -144,7 +144,7 @@ class FailingOver(OfACluster):
         self.wait_ready()
         self.choose_victim()
         self.killed += 1
-        replica = eventually(lambda: self.cluster.replicas_of(self.victim), "a replica that the others know", 3 * PATIENCE_S)[0]
+        replica, = eventually(lambda: self.cluster.replicas_of(self.victim), "its replica to be known", 3 * PATIENCE_S)
         with self.victim.client() as client:
             client.call("CLIENT", "PAUSE", self.PAUSE_MS, "WRITE")
             written = int(self.victim.info("replication")["master_repl_offset"])

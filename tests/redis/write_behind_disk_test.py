@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Write-behind when its disk fails: full, read-only, with errors of writes and of syncs, and a directory that can't be used.
 
-Nothing that was acknowledged is lost, also by a kill -9 right after, and clients are answered throughout. A full filesystem is
-a real one, a small tmpfs in a mount namespace of this program's own (skipped where there is none to be had); errors of calls
-are made by support/failing_disk.c (skipped without a C compiler)."""
+Nothing that was acknowledged is lost, also by a kill -9 right after, and clients are answered throughout. A full filesystem
+is a real one, a small tmpfs in a mount namespace of this program's own (skipped where there is none to be had); errors of
+calls are made by support/failing_disk.c (skipped without a C compiler)."""
 
 import os
 import random
@@ -26,8 +26,14 @@ def take_own_mounts():
         return
     with tempfile.TemporaryDirectory() as place:
         tried = subprocess.run([*unshare, "mount", "-t", "tmpfs", "none", place], stderr=subprocess.DEVNULL, check=False)
-    if tried.returncode == 0:
-        os.execvp(unshare[0], [*unshare, sys.executable, *sys.argv, OWN_MOUNTS])
+    if tried.returncode != 0:
+        return
+    if os.getuid() != 0:
+        # This user is called root there, and what root has in the common folder is not its own.
+        own = Path(tempfile.gettempdir()) / f"nearcached-user-{os.getuid()}"
+        own.mkdir(exist_ok=True)
+        os.environ["TMPDIR"] = str(own)
+    os.execvp(unshare[0], [*unshare, sys.executable, *sys.argv, OWN_MOUNTS])
 
 
 if __name__ == "__main__":
@@ -208,7 +214,7 @@ class FullFilesystem(Case):
 
     def test_read_only_from_the_start(self):
         (self.directory / "log").mkdir()
-        subprocess.run(["mount", "-o", "remount,ro", self.directory], check=True)
+        subprocess.run(["mount", "-o", "remount,bind,ro", self.directory], check=True)
         with self.assertRaises(ServerError) as caught:
             self.start()
         self.assertRegex(str(caught.exception), "exited with 1\n")
@@ -218,10 +224,10 @@ class FullFilesystem(Case):
         sidecar = self.start()
         self.write(self.client(sidecar), [f"k{i}" for i in range(50)], "1")
         sidecar.kill()
-        subprocess.run(["mount", "-o", "remount,ro", self.directory], check=True)
+        subprocess.run(["mount", "-o", "remount,bind,ro", self.directory], check=True)
         with self.assertRaisesRegex(ServerError, "log_dir.*Read-only file system"):
             sidecar.start()
-        subprocess.run(["mount", "-o", "remount,rw", self.directory], check=True)
+        subprocess.run(["mount", "-o", "remount,bind,rw", self.directory], check=True)
         sidecar.start()
         self.assert_all_here_and_upstream(sidecar)
 
@@ -299,7 +305,7 @@ class FailingCalls(Case):
                     sidecar.close()
 
     def test_what_was_flushed_while_the_disk_failed_is_not_undone_by_an_older_record(self):
-        """The log has the first value for sure and can't have the second, which waited for the disk and left for the upstream."""
+        """The log has the first value for sure and can't have the second, which waited for the disk and then left."""
         for kind in self.KINDS:
             for end in (Sidecar.kill, Sidecar.stop):
                 with self.subTest(kind=kind, end=end.__name__):
@@ -385,7 +391,8 @@ class FailingCalls(Case):
             self.assertEqual(writer.problems, [])
             for key, (acknowledged, sent) in writer.versions.items():
                 version = int(self.upstream.call("GET", key) or 0)
-                self.assertTrue(acknowledged <= version <= sent, f"{key}: {version}, acknowledged {acknowledged}, sent {sent}")
+                self.assertTrue(acknowledged <= version <= sent,
+                                f"{key}: {version}, acknowledged {acknowledged}, sent {sent}")
         self.assertGreater(sum(acknowledged for writer in writers for acknowledged, _ in writer.versions.values()), 500)
 
 
