@@ -3,6 +3,7 @@
 
     consistency_check.py --seeds 20 --seconds 25                       # the long run: 20 seeds, each on a cluster of its own
     consistency_check.py --seed 7 --seeds 1                            # one that failed, again
+    consistency_check.py --deferred                                    # with write-behind (deferred_writers.py)
     consistency_check.py --mode bus | ttl   --level strict | causal | stale_ok   --max-staleness 0.2   --server PATH
 
 Three sidecars before 3 primaries and 3 replicas (appendonly). Readers, two clients each of one sidecar, ask in many ways
@@ -19,6 +20,10 @@ replica has it. Each seed makes the load and the order of the faults (faults.py 
   - a sidecar held more memory than at its start + max_bytes + 20 MB;
   - at the end any read of any key through any sidecar differs from the upstream, or from what the history allows;
   - the upstream saw most of the reads: then L1 was not in use, and the run would prove nothing.
+
+With --deferred the sidecars answer writes before the upstream has them: then a sidecar's own readers must see a write from its
+answer on, all others from its flush on, within the bound; and every write that was answered is upstream in the end, also when
+its sidecar was killed. There are no replicas, and no faults that take from the upstream what it has acknowledged.
 
 The bound is coherence.max_staleness; in ttl mode l1.ttl; 0 with --level strict; with stale_ok, around a fault, max_stale.
 history.py says how a read is judged, and why timing can't make it judge wrongly.
@@ -40,6 +45,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
+import deferred_writers  # noqa: E402
 import keyspace  # noqa: E402
 from board import Board  # noqa: E402
 from cluster_client import ClusterClient  # noqa: E402
@@ -65,6 +71,10 @@ AUDIT_ONE_IN = 20
 SHOWN_MAX = 20
 COMPARE_KEYS = 200         # in one pipeline
 COMPARE_TRIES = 10
+KEEPING_FAULTS = ("kill_connections", "kill_sidecar", "move_slots", "cut", "sleep", "flush", "small_table")  # with --deferred
+DEFERRED_NODE_TIMEOUT_S = 15.0     # no node fails there, however slow the machine is
+DEFERRED_SHARE_MIN = 0.05          # of the writes
+BATCH_INTERVALS_MS = (0, 20, 100)  # of the sidecars in turn
 
 
 def parse_arguments():
@@ -91,12 +101,19 @@ def parse_arguments():
     parser.add_argument("--sleep", type=float, default=5.0, help="how long a sidecar is stopped")
     parser.add_argument("--faults", default=",".join(Faults.KINDS), help="only these, comma separated; none: only the load")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="further settings of the sidecars")
+    parser.add_argument("--deferred", action="store_true", help="write-behind, without replicas and what only they survive")
     parser.add_argument("--without-sidecars", action="store_true",
                         help="the cluster itself in their place: checks the tool, not the sidecars")
     options = parser.parse_args()
     options.faults = [] if options.faults == "none" else options.faults.split(",")
     if options.without_sidecars:
         options.faults = [kind for kind in options.faults if kind not in Faults.OF_SIDECARS]
+    if options.deferred:
+        options.replicas = 0
+        options.node_timeout = DEFERRED_NODE_TIMEOUT_S
+        options.faults = [kind for kind in options.faults if kind in KEEPING_FAULTS]
+    if options.deferred and (options.without_sidecars or options.mode == "bus" or options.level == "causal"):
+        parser.error("--deferred goes with sidecars, and neither with --mode bus nor with --level causal")
     unknown = set(options.faults) - set(Faults.KINDS)
     if unknown:
         parser.error(f"no such faults: {', '.join(sorted(unknown))}")
@@ -105,7 +122,7 @@ def parse_arguments():
     return options
 
 
-def sidecar_settings(options):
+def sidecar_settings(options, number, log):
     """What the command line says, as settings of the sidecars. Others stay at their defaults."""
     settings = {"l1.max_bytes": options.max_bytes, "coherence.mode": options.mode,
                 "coherence.max_staleness": f"{options.max_staleness * 1000:.0f}ms", "coherence.consistency": options.level, "coherence.audit_one_in": AUDIT_ONE_IN}
@@ -115,7 +132,15 @@ def sidecar_settings(options):
         settings["l1.ttl"] = f"{options.ttl * 1000:.0f}ms"
     if options.level == "stale_ok":
         settings["coherence.max_stale"] = f"{MAX_STALE_S:.0f}s"
+    if options.deferred:
+        settings |= write_behind_settings(log, number)
     return settings | dict(pair.split("=", 1) for pair in options.set)
+
+
+def write_behind_settings(log, number):
+    return {"write_behind.enabled": "true", "write_behind.durability": "deferred", "write_behind.log_dir": f"{log}/{number}",
+            "write_behind.segment_bytes": "64KB", "write_behind.batch_records": 20, "upstream.swapdb": "never",
+            "write_behind.batch_interval": f"{BATCH_INTERVALS_MS[number % len(BATCH_INTERVALS_MS)]}ms"}
 
 
 class MemoryWatch(threading.Thread):
@@ -195,7 +220,8 @@ class Run:
 
     def start_load(self):
         context = multiprocessing.get_context("fork")
-        for function, count in ((reader, self.options.readers), (writer, self.options.writers)):
+        write = deferred_writers.writer if self.options.deferred else writer
+        for function, count in ((reader, self.options.readers), (write, self.options.writers)):
             for number in range(count):
                 worker = context.Process(target=run_worker, args=(function, self.plan, self.board, number), daemon=True)
                 worker.start()
@@ -297,9 +323,17 @@ class Run:
     def at(self, moment, text):
         return f"[{moment - self.started:.3f} s] {text}"
 
+    def flush_deferred(self):
+        """Writes that nobody was told of may be pending still."""
+        for sidecar in self.sidecars:
+            with sidecar.client(timeout=self.options.answer_bound) as client:
+                client.call("NEAR.FLUSH", "WRITES")
+
     def check_final_state(self, verdict, history):
         """Every key, by every kind of read, twice through every sidecar, and straight: the same, and what it must be."""
         bound = self.options.ttl if self.options.mode == "ttl" else self.options.max_staleness
+        if self.options.deferred:
+            self.flush_deferred()
         time.sleep(max(bound, LONGEST_TTL_S) + 0.3)
         direct = ClusterClient(self.cluster.addresses, timeout=10.0, routes=self.cluster.routes)
         clients = [sidecar.client(timeout=self.options.answer_bound) for sidecar in self.sidecars]
@@ -356,16 +390,28 @@ class Run:
 
     def audits(self):
         """What the sidecars' own auditors say, where they do."""
+        counts = self.count("audit_(checked|stale)_total")
+        return f"\n        the sidecars' own audits: {dict(counts)}" if counts else ""
+
+    def count(self, metrics):
+        """What the sidecars count now, together, by the first group of the pattern; nothing when one does not answer."""
         counts = Counter()
         for sidecar in self.sidecars:
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{sidecar.admin_port}/metrics", timeout=5) as page:
                     for line in page.read().decode().splitlines():
-                        if match := re.match(r"nearcached_audit_(checked|stale)_total(?:{.*})? (\d+)", line):
+                        if match := re.match(rf"nearcached_{metrics}(?:{{.*}})? (\d+)", line):
                             counts[match[1]] += int(match[2])
             except OSError:
-                return ""
-        return f"\n        the sidecars' own audits: {dict(counts)}" if counts else ""
+                return Counter()
+        return counts
+
+    def check_deferred(self, verdict):
+        """Writes must have been deferred, and put again while they were dirty; what a killed sidecar counted is gone."""
+        counts = self.count("write_behind_(accepted|coalesced|flushed|retries|dead_letters)_total")
+        share = counts["accepted"] / max(1, self.board.total_writes())
+        verdict.check(share > DEFERRED_SHARE_MIN and counts["coalesced"] > 0 and counts["dead_letters"] == 0,
+                      f"writes were deferred, by the sidecars that run at the end: {dict(counts)}")
 
     def check_share(self, verdict, kinds):
         """L1 must have answered, or nothing was proved."""
@@ -395,6 +441,8 @@ class Run:
         kinds = self.summarise(reports)
         if self.sidecars and self.options.level != "strict":
             self.check_share(verdict, kinds)
+        if self.options.deferred:
+            self.check_deferred(verdict)
         history = self.judge(verdict, reports)
         self.check_final_state(verdict, history)
         if memory:
@@ -424,8 +472,9 @@ def run_seed(options, seed):
             fabric, primaries=3, replicas=options.replicas, node_timeout_ms=int(options.node_timeout * 1000), appendonly=True,
             args=["--appendfsync", "no"],
             binary=None if options.server == "redis" else options.server))
+        log = stack.enter_context(tempfile.TemporaryDirectory(prefix="nearcached-chaos-log-"))
         sidecars = [] if options.without_sidecars else [
-            stack.enter_context(Sidecar(cluster.url, settings=sidecar_settings(options), binary=options.binary,
+            stack.enter_context(Sidecar(cluster.url, settings=sidecar_settings(options, number, log), binary=options.binary,
                                         environment={"SIDECAR_NUMBER": str(number)}))
             for number in range(options.sidecars)]
         run = Run(options, seed, cluster, sidecars, fabric, Path(results))

@@ -8,7 +8,7 @@ function(add_system_test name script)
     ENVIRONMENT "NEARCACHED_BUILT_BINARY=$<TARGET_FILE:nearcached>")
 endfunction()
 
-foreach(name protocol cluster across_cluster coherence identity lifecycle local_commands runs_of_hits security tls write_behind)
+foreach(name protocol cluster across_cluster coherence identity lifecycle local_commands runs_of_hits security tls write_behind write_behind_disk)
   add_system_test(${name} ${name}_test.py)
 endforeach()
 # Long, and about time: not for builds that a sanitizer slows down, which leave the simulator out as well.
