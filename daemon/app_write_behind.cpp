@@ -54,8 +54,8 @@ std::unique_ptr<tiers::WriteBehind> make_write_behind(const config::Settings& se
 }
 
 void App::open_write_behind() {
-  write_behind_->on_safe([this](std::uint64_t sequence) {
-    for (const auto& worker : workers_) worker->tell_safe(sequence);
+  write_behind_->on_safe([this] {
+    for (const auto& worker : workers_) worker->tell_safe();
   });
   write_behind_->queue().on_urgent([this](std::uint16_t node) { workers_[node % workers_.size()]->flush_soon(); });
   const RecoveryReport report = write_behind_->open(tiers::io::boot_us());

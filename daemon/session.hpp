@@ -24,6 +24,7 @@
 #include "tiers/io/ring.hpp"
 #include "tiers/io/stream.hpp"
 #include "tiers/upstream/router.hpp"
+#include "tiers/write_behind.hpp"
 
 namespace nearcached::daemon {
 
@@ -235,11 +236,12 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
                                                                    std::optional<std::uint64_t> follows);
   [[nodiscard]] Behind wait_for_room();
   [[nodiscard]] Behind answer_pending(const Command& command, const Args& args);
-  [[nodiscard]] std::uint64_t safe_after(std::string_view key,
-                                         const tiers::write_behind::WriteQueue::Pending& pending) const;
+  [[nodiscard]] tiers::SafePoint safe_after(std::string_view key,
+                                            const tiers::write_behind::WriteQueue::Pending& pending) const;
   // One key of an MGET; the value lies in worker_.unpacked().
   [[nodiscard]] Behind take_pending(std::string_view key, KeyRead& read);
-  void answer_when_safe(std::uint64_t sequence, std::string reply);
+  void answer_when_safe(tiers::SafePoint point, std::string reply);
+  void await_safe(tiers::SafePoint point);
   [[nodiscard]] Behind wait_for_flush(const Command& command, const Args& args, bool all);
   [[nodiscard]] bool near_flush(const Args& args);
   // Of a command of which nobody knows what it does.
@@ -248,7 +250,7 @@ class Session final : public tiers::io::StreamOwner, public tiers::upstream::Rep
   }
   void begin_wait(std::uint32_t events);
   void end_wait();
-  void on_safe(std::uint64_t number);
+  void on_safe(std::uint64_t number, bool safe);
 
   // session_hits.cpp: the shortest way. Returns the bytes of the requests answered, 0 if the first one is to be dispatched.
   [[nodiscard]] bool answers_hits_at_once() const;

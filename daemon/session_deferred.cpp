@@ -16,6 +16,8 @@ namespace nearcached::daemon {
 using protocol::Handling;
 using tiers::Durability;
 using tiers::Policy;
+using tiers::SafePoint;
+using tiers::Safety;
 using tiers::write_behind::DeferrableWrite;
 using tiers::write_behind::KnownKey;
 using tiers::write_behind::Priority;
@@ -24,6 +26,9 @@ using tiers::write_behind::WritePtr;
 using tiers::write_behind::WriteQueue;
 
 namespace {
+
+constexpr std::string_view kMayBeUndone =
+    "ERR nearcached: the write-behind log can't be written, and a restart could undo a write of this key";
 
 std::int64_t unix_ms() {
   using namespace std::chrono;
@@ -82,15 +87,15 @@ Session::Behind Session::defer(const Command& command, const Args& args) {
   for (const DeferrableWrite& one : writes) {
     if (own_is_under_way(one.key)) return Behind::kNotNow;
   }
-  std::uint64_t sequence = 0;
+  SafePoint point;
   for (const DeferrableWrite& one : writes) {
     const WriteQueue::PutResult put = put_off(one.key, one.write, std::nullopt);
     if (put.put == WriteQueue::Put::kFull) return wait_for_room();
     // What was put before it is flushed ahead of the whole command.
     if (put.put != WriteQueue::Put::kAccepted) return Behind::kNotMine;
-    sequence = put.sequence;
+    point = {put.sequence, point.in_log_only || put.older_logged};
   }
-  answer_when_safe(durable ? sequence : 0, "+OK\r\n");
+  answer_when_safe(durable ? point : SafePoint(), "+OK\r\n");
   return Behind::kTaken;
 }
 
@@ -107,16 +112,16 @@ Session::Behind Session::defer_dependent(const Command& command, const Args& arg
     const KnownKey known{pending ? pending->write.get() : nullptr, pending ? pending->write->there(now_ms) : *cached};
     const auto change = tiers::write_behind::dependent_write(command.name, args, known, now_ms);
     if (!change) return Behind::kNotMine;
-    std::uint64_t sequence = pending ? pending->sequence : 0;
+    SafePoint point = pending ? safe_after(key, *pending) : SafePoint();
     if (change->write) {
-      const WriteQueue::PutResult put = put_off(key, change->write, sequence);
+      const WriteQueue::PutResult put = put_off(key, change->write, pending ? pending->sequence : 0);
       if (put.put == WriteQueue::Put::kChanged) continue;  // by another client, at this very moment
       if (put.put == WriteQueue::Put::kFull) return wait_for_room();
       if (put.put != WriteQueue::Put::kAccepted) return Behind::kNotMine;
-      sequence = put.sequence;
+      point = {policy.durability == Durability::kDeferred ? put.sequence : 0, put.older_logged};
     }
     const std::string reply = change->number ? ":" + std::to_string(*change->number) + "\r\n" : "+OK\r\n";
-    answer_when_safe(policy.durability == Durability::kDeferred ? sequence : 0, reply);
+    answer_when_safe(point, reply);
     return Behind::kTaken;
   }
 }
@@ -159,18 +164,21 @@ Session::Behind Session::answer_pending(const Command& command, const Args& args
   const auto pending = shared_.write_behind->queue().find({identity_->database, key});
   if (!pending) return Behind::kNotMine;
   if (own_is_under_way(key)) return Behind::kNotNow;
+  const SafePoint point = safe_after(key, *pending);
+  if (shared_.write_behind->safety(point) == Safety::kNever) return Behind::kNotMine;
   std::string reply;
   if (!tiers::write_behind::append_pending_reply(reply, command.name, args, *pending->write, unix_ms(), version_)) {
     return Behind::kNotMine;
   }
   worker_.counters().pending_reads.add();
-  answer_when_safe(safe_after(key, *pending), std::move(reply));
+  answer_when_safe(point, std::move(reply));
   return Behind::kTaken;
 }
 
 // Nobody is told what a crash may take back.
-std::uint64_t Session::safe_after(std::string_view key, const WriteQueue::Pending& pending) const {
-  return shared_.cache.policies().of(key).durability == Durability::kDeferred ? pending.sequence : 0;
+SafePoint Session::safe_after(std::string_view key, const WriteQueue::Pending& pending) const {
+  const bool durable = shared_.cache.policies().of(key).durability == Durability::kDeferred;
+  return durable ? SafePoint{pending.sequence, pending.older_logged} : SafePoint();
 }
 
 Session::Behind Session::take_pending(std::string_view key, KeyRead& read) {
@@ -178,9 +186,17 @@ Session::Behind Session::take_pending(std::string_view key, KeyRead& read) {
   const auto pending = shared_.write_behind->queue().find({identity_->database, key});
   if (!pending) return Behind::kNotMine;
   if (own_is_under_way(key)) return Behind::kNotNow;
-  if (const std::uint64_t sequence = safe_after(key, *pending); sequence > shared_.write_behind->safe_sequence()) {
+  const SafePoint point = safe_after(key, *pending);
+  const Safety safety = shared_.write_behind->safety(point);
+  if (safety == Safety::kNotYet) {
+    await_safe(point);
+    return Behind::kNotNow;
+  }
+  if (safety == Safety::kNever) {
+    // The upstream will have it: it is read there.
+    const auto then = [loop = &worker_.loop(), this] { loop->post([this] { end_wait(); }); };
+    if (!shared_.write_behind->queue().await({identity_->database, key}, then)) return Behind::kNotMine;
     begin_wait(1);
-    worker_.await_safe(sequence, *this, kStalled);
     return Behind::kNotNow;
   }
   std::string& unpacked = worker_.unpacked();
@@ -193,15 +209,21 @@ Session::Behind Session::take_pending(std::string_view key, KeyRead& read) {
   return Behind::kTaken;
 }
 
-void Session::answer_when_safe(std::uint64_t sequence, std::string reply) {
-  if (sequence <= shared_.write_behind->safe_sequence()) {
+void Session::answer_when_safe(SafePoint point, std::string reply) {
+  if (shared_.write_behind->safety(point) == Safety::kSafe) {
     answer([&](auto& out) { protocol::append_text(out, reply); });
     return;
   }
   const std::uint64_t number = open_place();
   queued_bytes_ += reply.size();
   replies_.at(number).held = std::move(reply);
-  worker_.await_safe(sequence, *this, number);
+  worker_.await_safe(point, *this, number);
+}
+
+// The command at hand comes again then.
+void Session::await_safe(SafePoint point) {
+  begin_wait(1);
+  worker_.await_safe(point, *this, kStalled);
 }
 
 // First all that was put before and concerns the command goes upstream, then what a restart would replay over it is
@@ -234,14 +256,15 @@ Session::Behind Session::wait_for_flush(const Command& command, const Args& args
       }
     }
   }
-  if (sequence && *sequence > behind.safe_sequence()) {
-    begin_wait(1);
-    worker_.await_safe(*sequence, *this, kStalled);
+  const SafePoint point{sequence.value_or(0), true};
+  const Safety safety = sequence ? behind.safety(point) : Safety::kNever;
+  if (safety == Safety::kNotYet) {
+    await_safe(point);
     return Behind::kNotNow;
   }
   flush_awaited_ = false;
-  if (sequence) return Behind::kNotMine;
-  answer_error("ERR nearcached: the write-behind log can't be written, and a restart could undo a direct write of this key");
+  if (safety == Safety::kSafe) return Behind::kNotMine;
+  answer_error(kMayBeUndone);
   return Behind::kTaken;
 }
 
@@ -274,12 +297,19 @@ void Session::end_wait() {
   touched();
 }
 
-void Session::on_safe(std::uint64_t number) {
+void Session::on_safe(std::uint64_t number, bool safe) {
   if (number == kStalled) {
     end_wait();
-  } else {
-    finish_held(number);
+    return;
   }
+  if (!safe) {
+    std::string& held = replies_.at(number).held;
+    queued_bytes_ -= held.size();
+    held.clear();
+    protocol::append_error(held, kMayBeUndone);
+    queued_bytes_ += held.size();
+  }
+  finish_held(number);
 }
 
 }  // namespace nearcached::daemon

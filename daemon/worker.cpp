@@ -75,19 +75,18 @@ tiers::WriteFlusherOptions Worker::flusher_options(const WorkerOptions& options)
   return flusher;
 }
 
-void Worker::await_safe(std::uint64_t sequence, Session& session, std::uint64_t number) {
+void Worker::await_safe(tiers::SafePoint point, Session& session, std::uint64_t number) {
   // Nearly always the last one: only reads wait for what was written before.
-  const auto at = std::upper_bound(safe_waiters_.rbegin(), safe_waiters_.rend(), sequence,
-                                   [](std::uint64_t one, const SafeWaiter& other) { return one >= other.sequence; });
-  safe_waiters_.insert(at.base(), {sequence, &session, number});
+  const auto at = std::upper_bound(safe_waiters_.rbegin(), safe_waiters_.rend(), point.sequence,
+                                   [](std::uint64_t one, const SafeWaiter& other) { return one >= other.point.sequence; });
+  safe_waiters_.insert(at.base(), {point, &session, number});
   awaits_safe_.store(true);
   // It may have become so in between, and then nobody tells.
-  const std::uint64_t safe = shared_.write_behind->safe_sequence();
-  if (sequence <= safe) loop_.post([this, safe] { release_safe(safe); });
+  if (shared_.write_behind->safety(point) != tiers::Safety::kNotYet) loop_.post([this] { release_safe(); });
 }
 
-void Worker::tell_safe(std::uint64_t sequence) {
-  if (awaits_safe_.load()) loop_.post([this, sequence] { release_safe(sequence); });
+void Worker::tell_safe() {
+  if (awaits_safe_.load()) loop_.post([this] { release_safe(); });
 }
 
 void Worker::flush_soon() {
@@ -98,12 +97,20 @@ void Worker::flush_soon() {
   });
 }
 
-void Worker::release_safe(std::uint64_t sequence) {
-  while (!safe_waiters_.empty() && safe_waiters_.front().sequence <= sequence) {
+void Worker::release_safe() {
+  std::deque<SafeWaiter> later;
+  while (!safe_waiters_.empty()) {
     const SafeWaiter waiter = safe_waiters_.front();
+    const tiers::Safety safety = shared_.write_behind->safety(waiter.point);
+    if (safety == tiers::Safety::kNotYet && !shared_.write_behind->disk_failed()) break;
     safe_waiters_.pop_front();
-    waiter.session->on_safe(waiter.number);
+    if (safety == tiers::Safety::kNotYet) {
+      later.push_back(waiter);
+    } else {
+      waiter.session->on_safe(waiter.number, safety == tiers::Safety::kSafe);
+    }
   }
+  safe_waiters_.insert(safe_waiters_.begin(), later.begin(), later.end());
   if (safe_waiters_.empty()) awaits_safe_.store(false);
 }
 

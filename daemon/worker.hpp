@@ -25,6 +25,7 @@
 #include "tiers/io/event_loop.hpp"
 #include "tiers/upstream/pinned_pool.hpp"
 #include "tiers/upstream/router.hpp"
+#include "tiers/write_behind.hpp"
 #include "tiers/write_flusher.hpp"
 
 namespace nearcached::daemon {
@@ -64,8 +65,8 @@ class Worker {
   // No new requests are read; sessions close as their replies are out.
   void drain();
   void stop();  // ends the thread
-  // Any thread: all up to here is safe now.
-  void tell_safe(std::uint64_t sequence);
+  // Any thread: something may be safe now.
+  void tell_safe();
   // Any thread: somebody waits for a write of a node that this worker flushes.
   void flush_soon();
 
@@ -90,8 +91,8 @@ class Worker {
   void hold_unknown(std::string_view request);
   // One hit of so many is to be compared with the upstream.
   [[nodiscard]] bool audit_due();
-  // Tells the session, with `number`, once that is safe. In the order of the sequences.
-  void await_safe(std::uint64_t sequence, Session& session, std::uint64_t number);
+  // Tells the session, with `number`, once that is safe or never will be. In the order of the sequences.
+  void await_safe(tiers::SafePoint point, Session& session, std::uint64_t number);
   // When the loop last ticked.
   [[nodiscard]] std::int64_t ticked_us() const { return ticked_us_; }
   // When this turn first asked. A clock of its own for each reply would cost more than it tells.
@@ -114,7 +115,7 @@ class Worker {
 
  private:
   struct SafeWaiter {
-    std::uint64_t sequence = 0;
+    tiers::SafePoint point;
     Session* session = nullptr;
     std::uint64_t number = 0;  // which place
   };
@@ -126,7 +127,7 @@ class Worker {
   [[nodiscard]] tiers::upstream::RouterOptions with_announcer(WorkerOptions& options);
   [[nodiscard]] tiers::CommandLookup lookup();
   [[nodiscard]] tiers::WriteFlusherOptions flusher_options(const WorkerOptions& options);
-  void release_safe(std::uint64_t sequence);
+  void release_safe();
   void regroup();
   void end_turn();
   void send_monitor_lines();

@@ -24,9 +24,7 @@ Record record_of(QueueKey key, const Write& write) {
 
 }  // namespace
 
-WriteBehind::WriteBehind(WriteBehindOptions options) : options_(std::move(options)), queue_(options_.queue) {
-  if (options_.log_dir.empty()) safe_.store(kAll);
-}
+WriteBehind::WriteBehind(WriteBehindOptions options) : options_(std::move(options)), queue_(options_.queue) {}
 
 RecoveryReport WriteBehind::open(std::int64_t now_us) {
   if (options_.log_dir.empty()) return {};
@@ -51,12 +49,12 @@ RecoveryReport WriteBehind::open(std::int64_t now_us) {
   });
   if (!report.ok()) return report;
   LogOptions log = options_.log;
-  log.on_durable = [this](std::uint64_t sequence) { raise_safe(sequence); };
-  log.on_state = [this, tell = options_.log.on_state](LogState state, const std::string& text) {
+  log.on_durable = [this](std::uint64_t) { tell(); };
+  log.on_state = [this, say = options_.log.on_state](LogState state, const std::string& text) {
     disk_failed_.store(state == LogState::kFailed);
-    if (tell) tell(state, text);
+    if (say) say(state, text);
+    tell();
   };
-  safe_.store(report.marks.durable);
   log_ = std::make_unique<Log>(*disk_, report.start, log);
   return report;
 }
@@ -99,10 +97,10 @@ std::optional<std::uint64_t> WriteBehind::supersede_all() {
   });
 }
 
-void WriteBehind::raise_safe(std::uint64_t sequence) {
-  std::uint64_t before = safe_.load();
-  while (before < sequence && !safe_.compare_exchange_weak(before, sequence)) {}
-  if (before < sequence && tell_) tell_(sequence);
+Safety WriteBehind::safety(SafePoint point) const {
+  if (log_ == nullptr || point.sequence <= log_->durable_sequence()) return Safety::kSafe;
+  if (!point.in_log_only) return point.sequence <= flushed_.load() ? Safety::kSafe : Safety::kNotYet;
+  return disk_failed_.load() ? Safety::kNever : Safety::kNotYet;
 }
 
 void WriteBehind::tick() {
@@ -115,7 +113,8 @@ void WriteBehind::tick() {
   }
   log_->checkpoint(applied);
   queue_.checkpointed(log_->stats().checkpoint);
-  raise_safe(applied);
+  flushed_.store(applied);
+  if (disk_failed_.load()) tell();
 }
 
 }  // namespace nearcached::tiers

@@ -25,11 +25,25 @@ struct WriteBehindOptions {
   std::function<void(const write_behind::RecoveredRecord&)> on_too_old;
 };
 
-// A write is safe once it is durable in the log or upstream: then a client whose policy is `deferred` is told. With a log
-// all that is put goes into it, eventual writes as well: an older deferred record of the key must not come back over one.
+// What an answer waits for.
+struct SafePoint {
+  std::uint64_t sequence = 0;  // of a record; 0: nothing
+  // Only the log makes it safe: a restart would replay an older record of the key over what the upstream has by then. Of
+  // records that supersede, and of writes of keys with older records (WriteQueue::PutResult::older_logged).
+  bool in_log_only = false;
+};
+enum class Safety : std::uint8_t {
+  kNotYet,
+  kSafe,
+  kNever,  // as long as the disk fails
+};
+
+// A write is safe once it is durable in the log, or upstream and alone in the log: then a client whose policy is `deferred`
+// is told. With a log all that is put goes into it, eventual writes as well: an older deferred record of the key must not
+// come back over one.
 //
 // While the disk fails nothing more is accepted (`put` says kRefused: it goes through), and what waits for the disk leaves
-// for the upstream, which makes it safe as well.
+// for the upstream, which makes most of it safe as well.
 //
 // Threading: all functions from any thread, but for open() and close(), before the first and after the last other one.
 class WriteBehind {
@@ -46,8 +60,8 @@ class WriteBehind {
 
   // kFull: by the queue's limits or the log's, and what waits leaves at once. kRefused: the log does not take it.
   [[nodiscard]] write_behind::WriteQueue::PutResult put(write_behind::WriteQueue::NewWrite write, std::int64_t now_us);
-  // All up to here are safe.
-  [[nodiscard]] std::uint64_t safe_sequence() const { return safe_.load(); }
+  [[nodiscard]] Safety safety(SafePoint point) const;
+  [[nodiscard]] bool disk_failed() const { return disk_failed_.load(); }
   // What the flusher may send.
   [[nodiscard]] std::uint64_t flushable_sequence() const;
   // Before a direct write of the key, or of keys that nobody knows: the sequence that must be safe first, 0 if none.
@@ -55,20 +69,23 @@ class WriteBehind {
   [[nodiscard]] std::optional<std::uint64_t> supersede(write_behind::QueueKey key);
   [[nodiscard]] std::optional<std::uint64_t> supersede_all();
 
-  // Called, from any thread, when safe_sequence() has grown.
-  void on_safe(std::function<void(std::uint64_t)> tell) { tell_ = std::move(tell); }
+  // Called, from any thread, when safety() may say something else than kNotYet of a point. While the disk is good points
+  // become safe in the order of their sequences.
+  void on_safe(std::function<void()> tell) { tell_ = std::move(tell); }
   // A few times a second, from one thread: checkpoints.
   void tick();
 
   [[nodiscard]] write_behind::LogStats log_stats() const { return log_ ? log_->stats() : write_behind::LogStats(); }
 
  private:
-  void raise_safe(std::uint64_t sequence);
+  void tell() const {
+    if (tell_) tell_();
+  }
 
   const WriteBehindOptions options_;
   write_behind::WriteQueue queue_;
-  std::function<void(std::uint64_t)> tell_;
-  std::atomic<std::uint64_t> safe_{0};
+  std::function<void()> tell_;
+  std::atomic<std::uint64_t> flushed_{0};   // all up to here is upstream
   std::atomic<std::uint64_t> unlogged_{0};  // without a log: the last sequence
   std::atomic<bool> disk_failed_{false};
   std::unique_ptr<write_behind::PosixDisk> disk_;

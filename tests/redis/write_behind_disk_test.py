@@ -181,7 +181,7 @@ class FullFilesystem(Case):
         self.assert_all_upstream()
         self.assert_good_again(sidecar, client)
 
-    def test_a_dead_letter_that_finds_no_place_is_said(self):
+    def test_a_dead_letter_that_finds_no_place_waits_for_it(self):
         own = RedisServer()
         self.addCleanup(own.close)
         own.call("ACL", "SETUSER", "default", "resetkeys", "~may:*")
@@ -189,9 +189,15 @@ class FullFilesystem(Case):
         self.fill()
         client = self.client(sidecar)
         self.assertEqual(client.call("SET", "not:a", "x" * 5000), b"OK")
-        self.assertEqual(client.call("NEAR.FLUSH", "WRITES"), b"OK")
-        sidecar.wait_for_log("write_behind_dead_letter_lost.*No space left on device")
+        self.assertEqual(sidecar.http("/flush", "POST")[0], 403)
+        other = self.client(sidecar)
+        other.send("NEAR.FLUSH", "WRITES")
+        sidecar.wait_for_log("write_behind_dead_letter_kept.*No space left on device")
         sidecar.wait_for_log("write_behind_dead_letter .*not:a.*NOPERM")
+        self.foreign.unlink()
+        self.assertEqual(other.read(), b"OK")
+        self.assertEqual(sidecar.stats()["write_behind"]["dead"], 1)
+        self.assertIn("not:a", (self.directory / "log" / "dead-letters.log").read_text())
 
     def test_kill_while_it_is_full(self):
         sidecar = self.start()

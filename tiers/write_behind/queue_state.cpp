@@ -45,7 +45,7 @@ void WriteQueue::State::erase(Entry& entry) {
   entries.erase(entries.iterator_to(entry));
   std::unique_ptr<Entry> spare(&entry);
   if (spares.size() >= kSparesMax || entry.key.capacity() > kSpareKeyBytesMax) return;
-  entry.newest_sequence = 0;
+  entry.first_sequence = entry.newest_sequence = 0;
   entry.superseded = false;
   spares.push_back(std::move(spare));
 }
@@ -83,6 +83,7 @@ void WriteQueue::State::accept(Entry& entry, WritePtr write, std::uint64_t seque
       ++stats.coalesced;
     }
   }
+  if (entry.first_sequence == 0) entry.first_sequence = sequence;
   entry.newest = std::move(write);
   entry.newest_sequence = sequence;
   entry.superseded = false;

@@ -46,8 +46,9 @@ struct WriteQueue::Entry {
   std::size_t hash = 0;
   std::uint32_t database = 0;
   std::string key;
-  WritePtr newest;  // none: it is logged
-  WritePtr flying;  // none: it is not in flight
+  WritePtr newest;                   // none: it is logged
+  WritePtr flying;                   // none: it is not in flight
+  std::uint64_t first_sequence = 0;  // of the records that the log may have of it
   std::uint64_t newest_sequence = 0;
   std::uint64_t flying_sequence = 0;
   std::array<queue::OpenRecord, 2> records;   // the oldest that is not upstream, and the first that came during the flight

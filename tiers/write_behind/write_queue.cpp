@@ -28,17 +28,17 @@ WriteQueue::PutResult WriteQueue::put(NewWrite write, std::int64_t now_us, const
   const std::lock_guard lock(mutex_);
   Entry* const entry = state_->find({write.key, hash});
   const bool new_record = entry == nullptr || !entry->dirty();
-  if (write.follows && *write.follows != (new_record ? 0 : entry->newest_sequence)) return {Put::kChanged, 0};
+  if (write.follows && *write.follows != (new_record ? 0 : entry->newest_sequence)) return {Put::kChanged};
   if (state_->full((new_record ? write.key.key.size() : 0) + write.write->value.size(), new_record, now_us)) {
     ++state_->stats.full;
     state_->pressed_up_to = state_->last_sequence;
-    return {Put::kFull, 0};
+    return {Put::kFull};
   }
   const std::uint64_t sequence = append(write.key);
-  if (sequence == 0) return {Put::kRefused, 0};
+  if (sequence == 0) return {Put::kRefused};
   if (entry != nullptr) replaced = entry->newest;
   state_->insert(std::move(write), entry, sequence, now_us);
-  return {Put::kAccepted, sequence};
+  return {Put::kAccepted, sequence, entry != nullptr};
 }
 
 void WriteQueue::restore(QueueKey key, WritePtr write, std::uint64_t sequence, std::int64_t now_us) {
@@ -51,7 +51,7 @@ std::optional<WriteQueue::Pending> WriteQueue::find(QueueKey key) const {
   const std::lock_guard lock(mutex_);
   const Entry* const entry = state_->find_dirty(key);
   if (entry == nullptr) return std::nullopt;
-  return Pending{entry->newest, entry->newest_sequence};
+  return Pending{entry->newest, entry->newest_sequence, entry->first_sequence != entry->newest_sequence};
 }
 
 void WriteQueue::take(std::uint16_t index, std::int64_t now_us, std::uint64_t safe_sequence, std::vector<Flight>& flights) {

@@ -117,10 +117,12 @@ class WriteQueue {
   struct PutResult {
     Put put = Put::kFull;
     std::uint64_t sequence = 0;
+    bool older_logged = false;  // so is a record of the key that is older: a restart may replay it
   };
   struct Pending {
     WritePtr write;
     std::uint64_t sequence = 0;
+    bool older_logged = false;
   };
   struct Flight {
     Entry* entry = nullptr;  // until flushed(), failed() or gave_up()

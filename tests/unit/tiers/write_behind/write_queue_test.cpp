@@ -298,6 +298,31 @@ TEST_CASE("what a restart would not know of does not leave", "[write_queue]") {
   CHECK(b.keys(b.take()) == Keys{"a"});
 }
 
+TEST_CASE("who has an older record in the log is told so, until a checkpoint has passed it", "[write_queue]") {
+  Bench b;
+  b.queue.hurry();
+  CHECK_FALSE(b.put("a", "1").older_logged);
+  CHECK_FALSE(b.queue.find({0, "a"})->older_logged);
+  b.flush(b.take());
+  CHECK(b.put("a", "2").older_logged);
+  CHECK(b.queue.find({0, "a"})->older_logged);
+  b.flush(b.take());
+  b.queue.checkpointed(2);
+  CHECK_FALSE(b.put("a", "3").older_logged);
+}
+
+TEST_CASE("in a burst writes leave by age, what is new waits on", "[write_queue]") {
+  Bench b;
+  for (int i = 0; i < 40; ++i) {
+    b.put("k" + std::to_string(i), "v");
+    b.now += 1000;
+    CHECK((i < 20 || b.take().empty()));
+    if (i < 20) b.flush(b.take());
+  }
+  b.now += kSecondUs;
+  CHECK_FALSE(b.take().empty());
+}
+
 TEST_CASE("a key that is written all the time leaves", "[write_queue]") {
   Bench b;
   b.put("a", "1");
