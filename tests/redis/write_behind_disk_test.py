@@ -324,6 +324,23 @@ class FailingCalls(Case):
                     self.assert_all_here_and_upstream(sidecar)
                     sidecar.close()
 
+    def test_a_direct_write_is_not_let_go_by_a_superseding_record_that_the_disk_refused(self):
+        """Either it is refused, or a restart does not replay the older record over it."""
+        for kind in self.KINDS:
+            with self.subTest(kind=kind):
+                sidecar, client = self.fresh()
+                self.disturb(kind)
+                try:
+                    client.call("GETSET", "before:0", "2")
+                    self.acknowledged["before:0"] = b"2"
+                except ReplyError as error:
+                    self.assertIn(REFUSED, str(error))
+                sidecar.kill()
+                self.heal()
+                sidecar.start()
+                self.assert_all_here_and_upstream(sidecar)
+                sidecar.close()
+
     def test_no_new_segment_can_be_made(self):
         """Of a filesystem that has become read-only, that is full, or whose directory can't be synced."""
         for kind in ("openat 30", "fallocate 28", "fsync 5"):
