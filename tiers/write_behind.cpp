@@ -52,6 +52,7 @@ RecoveryReport WriteBehind::open(std::int64_t now_us) {
   log.on_durable = [this](std::uint64_t) { tell(); };
   log.on_state = [this, say = options_.log.on_state](LogState state, const std::string& text) {
     disk_failed_.store(state == LogState::kFailed);
+    if (state == LogState::kFailed) queue_.press();  // what waits for the disk waits for the upstream now
     if (say) say(state, text);
     tell();
   };

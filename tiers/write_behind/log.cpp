@@ -163,11 +163,11 @@ bool Log::commit(std::unique_lock<std::mutex>& lock) {
 void Log::settle(std::unique_lock<std::mutex>& lock, bool good) {
   const LogState before = std::exchange(state_, good ? LogState::kGood : LogState::kFailed);
   const bool records = good && writing_.records > 0;
+  checkpointed_ = writer_.checkpointed();
   if (good) {
     writing_.clear();
     writing_records_ = 0;
     writing_bytes_ = 0;
-    checkpointed_ = writer_.checkpointed();
     durable_.store(writer_.durable(), std::memory_order_release);
   }
   const std::uint64_t durable = writer_.durable();

@@ -9,7 +9,8 @@ namespace nearcached::tiers::write_behind {
 namespace {
 
 constexpr std::string_view kPadding("\0\0\0\0\0\0\0", kAlignment - 1);
-constexpr int kAttempts = 2;  // the second in a segment of its own
+constexpr std::uint64_t kMarkBytes = aligned(kGroupHeaderBytes);  // kept free in a segment for a group without records
+constexpr int kAttempts = 2;                                      // the second in a segment of its own
 
 template <std::size_t N>
 std::string_view view_of(const std::array<char, N>& bytes) {
@@ -37,24 +38,44 @@ Marks LogWriter::next_marks() const noexcept { return {durable_, std::min(checkp
 
 bool LogWriter::commit(const Group& group, std::int64_t now_ms) {
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
-    if (try_commit(group, now_ms)) {
+    if (try_commit(group, now_ms, kMarkBytes)) {
       remove_applied();
       return true;
     }
     stats_.failures.add();
     abandon();
   }
+  if (file_ != nullptr && mark_helps()) commit_mark(group.first, now_ms);
   count_files();
   return false;
 }
 
-bool LogWriter::try_commit(const Group& group, std::int64_t now_ms) {
+// It frees a segment, or says that nothing is left to be replayed.
+bool LogWriter::mark_helps() const noexcept {
+  const std::uint64_t checkpoint = next_marks().checkpoint;
+  if (checkpoint == marked_.checkpoint) return false;
+  return checkpoint == durable_ || (segments_.size() > 1 && segments_.front().last <= checkpoint);
+}
+
+// In the room that is kept for it.
+void LogWriter::commit_mark(std::uint64_t first, std::int64_t now_ms) {
+  Group mark;
+  mark.first = first;
+  if (try_commit(mark, now_ms, 0)) {
+    remove_applied();
+  } else {
+    abandon();
+  }
+}
+
+bool LogWriter::try_commit(const Group& group, std::int64_t now_ms, std::uint64_t reserve) {
   const std::uint64_t bytes = aligned(kGroupHeaderBytes + group.bytes.size());
-  if (file_ != nullptr && used_ + bytes > segments_.back().bytes) file_.reset();
-  const bool fresh = file_ == nullptr;
-  if (fresh && !open_segment(bytes)) return false;
+  const bool fresh = file_ == nullptr || used_ + bytes + reserve > segments_.back().bytes;
+  if (fresh && !open_segment(bytes + reserve)) return false;
+  doubtful_ = true;
   const Marks marks = next_marks();
   if (!write(group, now_ms, marks, fresh) || !sync(fresh)) return false;
+  doubtful_ = false;
   used_ += bytes + (fresh ? kSegmentHeaderBytes : 0);
   durable_ = std::max(durable_, group.next() - 1);
   marked_ = marks;
@@ -65,14 +86,22 @@ bool LogWriter::try_commit(const Group& group, std::int64_t now_ms) {
   return true;
 }
 
+// The one that was written until now stays in use if there can be no other: it has room for a mark, and that may be what
+// frees the space.
 bool LogWriter::open_segment(std::uint64_t group_bytes) {
-  const std::uint64_t bytes = std::max<std::uint64_t>(options_.segment_bytes, kSegmentHeaderBytes + group_bytes);
+  const std::uint64_t least = kSegmentHeaderBytes + group_bytes;
+  std::uint64_t bytes = std::max<std::uint64_t>(options_.segment_bytes, least);
   const std::uint64_t number = next_segment_++;
-  used_ = 0;
-  if (const std::error_code error = disk_.create(segment_name(number), bytes, file_)) {
-    file_.reset();
-    return fail("creating " + segment_name(number), error);
+  const std::string name = segment_name(number);
+  std::unique_ptr<DiskFile> file;
+  std::error_code error = disk_.create(name, bytes, file);
+  if (error == std::errc::no_space_on_device) {
+    bytes = least;
+    error = disk_.create(name, bytes, file);
   }
+  if (error) return fail("creating " + name, error);
+  file_ = std::move(file);
+  used_ = 0;
   segments_.push_back({number, bytes, 0});
   file_bytes_ += bytes;
   return true;
@@ -113,7 +142,8 @@ bool LogWriter::fail(const std::string& what, const std::error_code& error) {
 }
 
 void LogWriter::abandon() {
-  if (file_ == nullptr) return;  // not even created
+  if (!doubtful_) return;  // nothing was written: there was no new file
+  doubtful_ = false;
   file_.reset();
   if (used_ != 0) return;  // it holds groups that were acknowledged
   if (disk_.remove(segment_name(segments_.back().number))) {

@@ -21,7 +21,9 @@ namespace nearcached::tiers::write_behind {
 // again. Pages that could not be written are clean for the kernel, so that a second fdatasync succeeds and proves nothing.
 // The group, with the same sequences, goes to a new segment; if that fails too, commit() says so, and the caller keeps the
 // group and calls again later. Recovery knows sequences that stand twice. A new segment that failed is removed at once, as
-// far as the disk still does that, so that a full disk is not filled with attempts.
+// far as the disk still does that, so that a full disk is not filled with attempts. Where there is no place for a new
+// segment, one that is as small as the group is tried; and each segment keeps room for a group without records, so that a
+// checkpoint can be written on a disk that is full, which frees what is before it.
 //
 // What it is bad at: the first commit of a segment waits for the reservation of its blocks as well (fallocate, some 0.1 ms
 // on ext4), once per 64 MiB.
@@ -71,7 +73,10 @@ class LogWriter {
   [[nodiscard]] const Stats& stats() const noexcept { return stats_; }
 
  private:
-  [[nodiscard]] bool try_commit(const Group& group, std::int64_t now_ms);
+  // `reserve`: bytes that are left free behind it.
+  [[nodiscard]] bool try_commit(const Group& group, std::int64_t now_ms, std::uint64_t reserve);
+  [[nodiscard]] bool mark_helps() const noexcept;
+  void commit_mark(std::uint64_t first, std::int64_t now_ms);
   [[nodiscard]] bool open_segment(std::uint64_t group_bytes);
   [[nodiscard]] bool write(const Group& group, std::int64_t now_ms, const Marks& marks, bool fresh);
   [[nodiscard]] bool sync(bool fresh);
@@ -94,6 +99,7 @@ class LogWriter {
 
   std::unique_ptr<DiskFile> file_;  // null: the next group begins a segment
   std::uint64_t used_ = 0;          // of file_: where the next group begins
+  bool doubtful_ = false;           // what was written to it last
   std::string failure_;
   Stats stats_;
 };

@@ -180,6 +180,34 @@ TEST_CASE("a disk that goes on failing is said, leaves no files behind, and the 
   CHECK(disk.misuse == 0);
 }
 
+TEST_CASE("a full disk takes a checkpoint, which frees what is before it", "[log_writer]") {
+  MemoryDisk disk;
+  disk.capacity = 2 * LogWriter::kSegmentBytesMin + 300;
+  LogWriter writer(disk, start_of_new(), kSmall);
+  std::uint64_t last = 0;
+  while (writer.commit(group_of(last + 1, 5), kNowMs)) last += 5;
+  CHECK(disk.names().size() >= 2);
+  CHECK(writer.durable() == last);
+  writer.checkpoint(last);
+  CHECK_FALSE(writer.commit(group_of(last + 1, 5), kNowMs));
+  CHECK(writer.checkpointed() == last);
+  CHECK(disk.names().size() == 1);
+  CHECK(writer.commit(group_of(last + 1, 5), kNowMs));
+  CHECK(writer.durable() == last + 5);
+  CHECK(disk.misuse == 0);
+}
+
+TEST_CASE("where there is no place for a whole segment one as small as the group is made", "[log_writer]") {
+  MemoryDisk disk;
+  disk.capacity = LogWriter::kSegmentBytesMin + 1000;
+  LogWriter writer(disk, start_of_new(), kSmall);
+  std::uint64_t last = 0;
+  while (!disk.has(segment_name(2)) && writer.commit(group_of(last + 1, 5), kNowMs)) last += 5;
+  REQUIRE(disk.has(segment_name(2)));
+  CHECK(disk.bytes(segment_name(2)).size() < 1000);
+  CHECK(writer.durable() == last);
+}
+
 TEST_CASE("options out of range are brought into it", "[log_writer]") {
   MemoryDisk disk;
   LogWriter writer(disk, start_of_new(), {1});

@@ -35,6 +35,7 @@ class MemoryDisk final : public Disk {
   std::uint64_t misuse = 0;  // writes and syncs of a file after one of its own failed
 
   std::error_code create(const std::string& name, std::uint64_t bytes, std::unique_ptr<DiskFile>& file) override {
+    if (used_bytes() + bytes > capacity) return std::make_error_code(std::errc::no_space_on_device);
     if (const Fault now = next_fault(); now != Fault::kNone && now != Fault::kShortWrite) return error_of(now);
     if (files_.contains(name)) return std::make_error_code(std::errc::file_exists);
     auto content = std::make_shared<Content>();
@@ -113,7 +114,8 @@ class MemoryDisk final : public Disk {
   }
   [[nodiscard]] MemoryDisk copy() const { return after_crash(0, true); }
 
-  std::string unreadable;  // this file gives EIO when it is read
+  std::string unreadable;                      // this file gives EIO when it is read
+  std::uint64_t capacity = ~std::uint64_t{0};  // of all files
 
  private:
   static constexpr std::size_t kSector = 512;
@@ -178,6 +180,11 @@ class MemoryDisk final : public Disk {
     std::shared_ptr<Content> content_;
   };
 
+  [[nodiscard]] std::uint64_t used_bytes() const {
+    std::uint64_t sum = 0;
+    for (const auto& [name, content] : files_) sum += content->seen.size();
+    return sum;
+  }
   Fault next_fault() {
     const std::uint64_t index = operations++;
     return fault != Fault::kNone && index >= fault_at && index - fault_at < fault_count ? fault : Fault::kNone;
