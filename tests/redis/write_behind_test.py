@@ -423,6 +423,37 @@ class Queue(Case):
             near.call("NEAR.FLUSH", "EVERYTHING")
 
 
+class Peers(Case):
+    """Others hear of a deferred write when the upstream has it, and not before."""
+
+    def check(self, **settings):
+        writer, reader = self.start(**settings), self.start(**settings, **{"write_behind.enabled": "false",
+                                                                           "write_behind.durability": "immediate"})
+        at_writer, at_reader = self.client(writer), self.client(reader)
+        self.upstream.call("SET", "k", "0")
+        for i in range(1, 6):
+            before = str(i - 1).encode()
+
+            def hit():
+                hits = reader.hits
+                self.assertEqual(at_reader.call("GET", "k"), before)
+                return reader.hits > hits
+
+            eventually(hit, "a hit at the peer")
+            self.assertEqual(at_writer.call("SET", "k", str(i)), b"OK")
+            self.assertEqual(at_writer.call("GET", "k"), str(i).encode())
+            self.assertEqual([at_reader.call("GET", "k") for _ in range(20)], [before] * 20)
+            self.assertEqual(at_writer.call("NEAR.FLUSH", "WRITES"), b"OK")
+            eventually(lambda value=str(i).encode(): at_reader.call("GET", "k") == value, "the peer to hear of it")
+        self.assertEqual(reader.metric("nearcached_audit_stale_total"), 0)
+
+    def test_by_tracking(self):
+        self.check()
+
+    def test_over_the_bus(self):
+        self.check(**{"coherence.mode": "bus", "coherence.bus.type": "redis", "coherence.max_staleness": "500ms"})
+
+
 class Ends(Case):
     def test_sigterm_flushes(self):
         sidecar = self.start()
