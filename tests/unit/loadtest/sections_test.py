@@ -43,11 +43,13 @@ class Assembly(unittest.TestCase):
             folder = Path(folder)
             (folder / "results").mkdir()
             reached, missed = sections.goal("CPU: a, b", 0.5, 0.5), sections.goal("bytes, of some", 1234.4, 1000, digits=0)
-            (folder / "results" / "compare.md").write_text(f"## Side by side\n\n{reached}\n- other\n{missed}\n")
+            more = sections.goal("writes", 0.75, 1.5, at_least=True)
+            (folder / "results" / "compare.md").write_text(f"## Side by side\n\n{reached}\n- other\n{missed}\n{more}\n")
             sections.assemble(folder)
             text = (folder / "RESULTS.md").read_text()
-        self.assertIn("| CPU: a, b | 0.50 | 0.50 | reached | Side by side |\n", text)
-        self.assertIn("| bytes, of some | 1,000 | 1,234 | missed by 23 % | Side by side |\n", text)
+        self.assertIn("| CPU: a, b | at most 0.50 | 0.50 | reached | Side by side |\n", text)
+        self.assertIn("| bytes, of some | at most 1,000 | 1,234 | missed by 23 % | Side by side |\n", text)
+        self.assertIn("| writes | at least 1.50 | 0.75 | missed by 50 % | Side by side |\n", text)
         self.assertLess(text.index("| bytes, of some"), text.index("## Side by side"))
 
     def test_the_tree_has_the_results_that_its_sections_make(self):
