@@ -89,6 +89,8 @@ class NearCache {
   // before the client is answered.
   void begin_write(std::uint64_t hash, Counters& counters);
   void end_write(std::uint64_t hash, std::int64_t now_us, Counters& counters);
+  // Of the key, or of one of its stripe, or of keys that nobody knows.
+  [[nodiscard]] bool write_under_way(std::uint64_t hash) const { return !fences_.capture(hash).open(); }
   // A write of keys that nobody knows, or of all.
   void begin_write_all();
   void end_write_all(Counters& counters);

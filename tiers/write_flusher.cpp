@@ -17,6 +17,8 @@ using write_behind::WriteQueue;
 
 namespace {
 
+constexpr std::int64_t kBoardedMaxUs = 5'000'000;  // a stripe that is always being written holds nobody up for ever
+
 std::int64_t unix_ms() {
   using namespace std::chrono;
   return duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
@@ -34,8 +36,17 @@ void WriteFlusher::tick(std::int64_t now_us) {
   for (std::uint32_t node = options_.worker; node < primaries; node += options_.workers) {
     flights_.clear();
     queue_.take(static_cast<std::uint16_t>(node), now_us, options_.safe_sequence(), flights_);
-    for (const WriteQueue::Flight& flight : flights_) send(flight, now_us);
+    for (const WriteQueue::Flight& flight : flights_) boarded_.push_back({flight, l1::hash_key(flight.key), now_us});
   }
+  send_boarded(now_us);
+}
+
+void WriteFlusher::send_boarded(std::int64_t now_us) {
+  std::erase_if(boarded_, [&](const Boarded& boarded) {
+    if (cache_.write_under_way(boarded.hash) && now_us - boarded.since_us < kBoardedMaxUs) return false;
+    send(boarded, now_us);
+    return true;
+  });
 }
 
 void WriteFlusher::end_turn(bool busy) {
@@ -43,7 +54,11 @@ void WriteFlusher::end_turn(bool busy) {
     queue_.flushed(applied_, io::boot_us());
     applied_.clear();
   }
-  if (landed_ && !busy) tick(io::boot_us());
+  if (landed_ && !busy) {
+    tick(io::boot_us());
+  } else if (!boarded_.empty()) {
+    send_boarded(io::boot_us());
+  }
 }
 
 upstream::Router::Lane* WriteFlusher::lane_of(std::uint32_t database) {
@@ -67,7 +82,8 @@ void WriteFlusher::encode(const WriteQueue::Flight& flight) {
   }
 }
 
-void WriteFlusher::send(const WriteQueue::Flight& flight, std::int64_t now_us) {
+void WriteFlusher::send(const Boarded& boarded, std::int64_t now_us) {
+  const WriteQueue::Flight& flight = boarded.flight;
   upstream::Router::Lane* const lane = lane_of(flight.database);
   if (lane == nullptr) {
     queue_.failed(flight.entry, now_us);
@@ -81,7 +97,7 @@ void WriteFlusher::send(const WriteQueue::Flight& flight, std::int64_t now_us) {
     free_.pop_back();
   }
   Sent& sent = sent_[token];
-  sent = {flight, l1::hash_key(flight.key), now_us, {}, false, !options_.announce, true};
+  sent = {flight, boarded.hash, now_us, {}, false, !options_.announce, true};
   cache_.begin_write(sent.hash, counters_);
   encode(flight);
   upstream::RequestMeta meta;

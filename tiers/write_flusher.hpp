@@ -35,6 +35,10 @@ struct WriteFlusherOptions {
 // calls the key clean (coherence.md, Write-behind). What is answered with an error that may pass, or is not answered, goes
 // back to the queue, which sends it again later: a set or a delete done twice is done once.
 //
+// It is not sent while a direct write of the key is under way, which found nothing of it in the log: should it be executed
+// behind the flush, a restart would replay the flushed value over it. One that takes longer than its client waits is
+// nobody's.
+//
 // What it can't prevent: a node that takes a write off its socket after the connection was given up for lost, and after the
 // key's next write was acknowledged on another connection, would take the key back. The window is a stopped node that is
 // neither replaced nor restarted for longer than timeout_us.
@@ -50,9 +54,13 @@ class WriteFlusher final : public upstream::ReplySink {
   // ... and when what was in flight has made room. While clients keep the worker busy that waits for the tick: what leaves
   // later may be replaced meanwhile.
   void end_turn(bool busy);
-  [[nodiscard]] std::size_t in_flight() const { return sent_.size() - free_.size(); }
 
  private:
+  struct Boarded {
+    write_behind::WriteQueue::Flight flight;
+    std::uint64_t hash = 0;
+    std::int64_t since_us = 0;
+  };
   struct Sent {
     write_behind::WriteQueue::Flight flight;
     std::uint64_t hash = 0;
@@ -70,7 +78,8 @@ class WriteFlusher final : public upstream::ReplySink {
   void on_outcome_unknown(std::uint64_t, std::string_view request) override { options_.on_outcome_unknown(request); }
 
   [[nodiscard]] upstream::Router::Lane* lane_of(std::uint32_t database);
-  void send(const write_behind::WriteQueue::Flight& flight, std::int64_t now_us);
+  void send_boarded(std::int64_t now_us);
+  void send(const Boarded& boarded, std::int64_t now_us);
   void encode(const write_behind::WriteQueue::Flight& flight);
   void end(std::uint64_t token, bool failed);
 
@@ -81,6 +90,7 @@ class WriteFlusher final : public upstream::ReplySink {
   insight::Counters& counters_;
   std::map<std::uint32_t, upstream::Router::Lane*> lanes_;  // by database
   std::vector<write_behind::WriteQueue::Flight> flights_;   // scratch of one tick
+  std::vector<Boarded> boarded_;                            // taken from the queue, and not sent yet
   std::string bytes_;                                       // scratch of one request
   std::vector<write_behind::WriteQueue::Entry*> applied_;   // in this turn
   bool landed_ = false;                                     // since the last tick

@@ -3,6 +3,7 @@
 after an end, good or bad."""
 
 import shutil
+import signal
 import tempfile
 import threading
 import time
@@ -268,6 +269,26 @@ class Direct(Case):
         self.assertEqual(self.near.call("GET", "k"), b"99")
         self.near.call("DBSIZE")
         self.assertEqual(self.upstream.call("GET", "k"), b"99")
+
+    def test_a_direct_write_of_another_that_is_under_way_is_not_overtaken_by_a_flush(self):
+        """It found nothing in the log: should it come behind the flush, a restart would take it back."""
+        own = RedisServer()
+        self.addCleanup(own.close)
+        sidecar = self.start(own.url, **{"write_behind.batch_interval": "0s", "upstream.command_timeout": "10s", "l1.enabled": "false",
+                                         "write_behind.log_dir": str(self.log / "own")})
+        direct, deferring = self.client(sidecar), self.client(sidecar)
+        direct.call("INCRBY", "k", "-1")
+        own.signal(signal.SIGSTOP)
+        direct.send("INCR", "k")
+        eventually(lambda: sidecar.metric("nearcached_upstream_pending") == 1, "the direct write to be sent")
+        self.assertEqual(deferring.call("SET", "k", "100"), b"OK")
+        self.assertEqual(deferring.call("SET", "other", "1"), b"OK")
+        eventually(lambda: sidecar.metric("nearcached_upstream_pending") > 1, "the other key to be flushed")
+        self.assertEqual(sidecar.metric("nearcached_upstream_pending"), 2)
+        own.signal(signal.SIGCONT)
+        self.assertEqual(direct.read(), 0)
+        self.assertEqual(deferring.call("NEAR.FLUSH", "WRITES"), b"OK")
+        self.assertEqual(own.call("GET", "k"), b"100")
 
     def test_databases_are_kept_apart(self):
         self.near.pipeline([("SET", "k", "in 0"), ("SELECT", "3"), ("SET", "k", "in 3")])
