@@ -1,10 +1,22 @@
 'use strict';
 const assert = require('node:assert/strict');
-const { Queue, Worker, QueueEvents, FlowProducer } = require('bullmq');
+const { Queue, Worker, QueueEvents, QueueEventsProducer, FlowProducer } = require('bullmq');
 const { test, run, eventually, address } = require('./cases.js');
 
 const connection = { ...address, maxRetriesPerRequest: null };
 const prefix = '{bull}';
+
+// Until the reader of events is at the stream: it reads from `$`, and what comes before its XREAD does, it never sees.
+async function listening(name, events) {
+  const producer = new QueueEventsProducer(name, { connection, prefix });
+  let heard = false;
+  events.once('listening', () => { heard = true; });
+  await eventually(async () => {
+    if (!heard) await producer.publishEvent({ eventName: 'listening' });
+    return heard;
+  }, 'the events of a queue are heard');
+  await producer.close();
+}
 
 async function using(name, process, options, body) {
   const queue = new Queue(name, { connection, prefix });
@@ -12,7 +24,7 @@ async function using(name, process, options, body) {
   const worker = new Worker(name, process, { connection, prefix, ...options });
   const events = new QueueEvents(name, { connection, prefix });
   for (const part of [queue, worker, events]) part.on('error', () => {});
-  await events.waitUntilReady();
+  await listening(name, events);
   try {
     await body(queue, events, worker);
   } finally {
@@ -46,7 +58,7 @@ test('a failing job is tried again', () => {
 test('delayed jobs come in the order of their delays, priorities first', () => {
   const order = [];
   return using('delay', async (job) => { order.push(job.name); }, {}, async (queue) => {
-    await queue.add('late', {}, { delay: 600 });
+    await queue.add('late', {}, { delay: 3000 });
     await queue.add('soon', {}, { delay: 100 });
     await eventually(() => order.length === 2, 'two jobs');
     assert.deepEqual(order, ['soon', 'late']);

@@ -68,11 +68,11 @@ test('a session store lists, counts and clears', () => using(async (client) => {
 test('a rate limiter lets through what it should and blocks the rest', async () => {
   const storeClient = new Redis({ ...address, enableOfflineQueue: false, lazyConnect: true });
   await storeClient.connect();
-  const limiter = new RateLimiterRedis({ storeClient, keyPrefix: 'limit', points: 5, duration: 1 });
+  const limiter = new RateLimiterRedis({ storeClient, keyPrefix: 'limit', points: 5, duration: 3 });
   await limiter.delete('1.2.3.4');
   for (let i = 4; i >= 0; i -= 1) assert.equal((await limiter.consume('1.2.3.4')).remainingPoints, i);
   await assert.rejects(limiter.consume('1.2.3.4'), (refusal) => refusal.msBeforeNext > 0);
-  await eventually(async () => (await limiter.get('1.2.3.4')) === null, 'the second is over');
+  await eventually(async () => (await limiter.get('1.2.3.4')) === null, 'the three seconds are over');
   assert.equal((await limiter.consume('1.2.3.4')).remainingPoints, 4);
   storeClient.disconnect();
 });
